@@ -1,0 +1,1 @@
+"""Measuring latency: the only clock of this project, its statistics and its reports."""

@@ -1,0 +1,1 @@
+"""Runtimes behind one protocol, building TensorRT engines, and what needs any engine."""

@@ -1,0 +1,1 @@
+"""The network: its specification, weights, training and pictures."""

@@ -1,0 +1,57 @@
+"""Everything this project raises on purpose.
+
+    MimoError                 a sentence with cause and cure; the command line prints it and exits with code 2
+    +-- ShapeError            a size or a profile that cannot be
+    +-- CheckpointError       no checkpoint, one of another network, or one that wants to run code
+    +-- ArtifactError         a file that is not what its sidecar or its metadata says, or that nothing can read
+    +-- ExportError           the exported graph is not what was asked for
+    +-- BuildError            TensorRT could not build the engine, or built it in another precision
+    +-- EngineUnavailable     the runtime or the device that was asked for is not here
+    +-- EngineError           the runtime was there and failed
+    +-- ImageError            a picture that cannot be read or written
+    +-- OutputError           a result that cannot be written (full disk, permissions)
+
+Whatever else is raised is a defect of this project.
+"""
+
+from __future__ import annotations
+
+
+class MimoError(Exception):
+    """Base of all errors a user can cause. The message is one sentence with its cause and its cure."""
+
+
+class ShapeError(MimoError):
+    """A size, a batch or an optimisation profile that cannot be."""
+
+
+class CheckpointError(MimoError):
+    """A file that is no checkpoint of this network, or one that is refused because it wants to run code."""
+
+
+class ArtifactError(MimoError):
+    """A file that is not the artifact it is said to be."""
+
+
+class ExportError(MimoError):
+    """An export whose result did not pass its checks; nothing was written."""
+
+
+class BuildError(MimoError):
+    """An engine that could not be built as asked; nothing was written."""
+
+
+class EngineUnavailable(MimoError):
+    """A runtime or a device that was asked for and is not here. Nothing else is tried in its place."""
+
+
+class EngineError(MimoError):
+    """A runtime that is here and failed."""
+
+
+class ImageError(MimoError):
+    """A picture that cannot be read or written."""
+
+
+class OutputError(MimoError):
+    """A result that cannot be written; whatever stood there before is untouched."""
