@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mimo.errors import ArtifactError, ShapeError
 from mimo.files import sha256_of, write_json
 from mimo.spec import ModelSpec, Shape, ShapeRange
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Format = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "mixed"]
@@ -118,7 +121,7 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
             checkpoint_sha256=lineage["checkpoint_sha256"],
             parent=lineage["parent"],
             parent_sha256=lineage["parent_sha256"],
-            shapes=ShapeRange(*(Shape.parse(shapes[name]) for name in ("min", "opt", "max"))) if shapes else None,
+            shapes=ShapeRange(*[Shape.parse(shapes[name]) for name in ("min", "opt", "max")]) if shapes else None,
             receipt=Receipt(receipt["convolutions"], receipt["resizes"], receipt["inner_casts"]) if receipt else None,
             tools=lineage["tools"],
         )
@@ -156,16 +159,20 @@ def open_artifact(path: Path) -> Artifact:
     )
 
 
-def onnx_lineage(path: Path) -> dict[str, Any]:
-    """The lineage in an ONNX file's metadata. Raises :class:`ArtifactError` for a file that has none or cannot be read."""
+def load_onnx(path: Path) -> ModelProto:
+    """Read an ONNX file. Raises :class:`ArtifactError` when it cannot be read."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        return onnx.load(str(path))
     except (DecodeError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not a readable ONNX file: export it again with mimo export.") from error
-    for entry in model.metadata_props:
+
+
+def onnx_lineage(path: Path) -> dict[str, Any]:
+    """The lineage in an ONNX file's metadata. Raises :class:`ArtifactError` for a file that has none or cannot be read."""
+    for entry in load_onnx(path).metadata_props:
         if entry.key == METADATA_PREFIX + "lineage":
             try:
                 lineage = json.loads(entry.value)

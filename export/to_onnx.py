@@ -1,0 +1,129 @@
+"""From a checkpoint to an ONNX file with dynamic shapes, checked before it is written."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numerics, check_structure, with_lineage, write_onnx
+from export.to_fp16 import to_fp16
+from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
+from mimo.checkpoint import Checkpoint
+from mimo.errors import ExportError
+from mimo.model import MIMOUNet
+
+OPSET = 18
+"""The oldest in which this graph can be written, for the widest choice of runtimes."""
+
+SCALES = ("quarter", "half", OUTPUT)
+"""Output names with ``all_scales``, in the authors' order."""
+
+
+class _Deployed(nn.Module):
+    """The network with the outputs that are deployed: the full size alone, or all three scales."""
+
+    def __init__(self, network: MIMOUNet, all_scales: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.all_scales = all_scales
+
+    def forward(self, blur: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = self.network(blur)
+        return tuple(outputs) if self.all_scales else outputs[-1]
+
+
+def export_onnx(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    io_fp16: bool = False,
+    all_scales: bool = False,
+) -> Artifact:
+    """Write ``checkpoint`` as ONNX to ``out`` with its sidecar, and return the artifact.
+
+    One input ``blur`` (N,3,H,W) in [0,1], float32 unless ``io_fp16``; batch, height and width dynamic, height and width
+    multiples of 4. One output ``sharp`` of the same shape and type, not clamped; with ``all_scales`` also ``quarter`` and
+    ``half``. Before anything is written: ONNX's checker with full checks, names and symbolic dimensions, and a comparison
+    with PyTorch in ONNX Runtime at two shapes. Raises :class:`ExportError` when one of them fails; then nothing is left
+    behind.
+    """
+    network = checkpoint.build()
+    model = _trace(network, all_scales)
+    if precision == "fp16":
+        model = to_fp16(model, io_fp16=io_fp16)
+    artifact = Artifact(
+        path=out,
+        sha256="",
+        format="onnx",
+        precision=precision,
+        io="float16" if io_fp16 and precision == "fp16" else "float32",
+        spec=checkpoint.spec,
+        checkpoint_sha256=checkpoint.sha256,
+        tools=tool_versions("torch", "onnx", "onnx-ir", "onnxscript"),
+    )
+    proto = with_lineage(model, artifact)
+    check_structure(proto, SCALES if all_scales else (OUTPUT,))
+
+    def reference(images: Images) -> list[Images]:
+        with torch.inference_mode():
+            return [output.numpy() for output in network(torch.from_numpy(images))]
+
+    check_numerics(proto, reference, FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE)
+    return write_onnx(proto, artifact)
+
+
+def _trace(network: MIMOUNet, all_scales: bool) -> ir.Model:
+    batch, h, w = torch.export.Dim("batch"), torch.export.Dim("h"), torch.export.Dim("w")
+    with _quiet():
+        program = torch.onnx.export(
+            _Deployed(network, all_scales).eval(),
+            (torch.zeros(2, 3, 64, 96),),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=list(SCALES) if all_scales else [OUTPUT],
+            opset_version=OPSET,
+            dynamic_shapes={"blur": {0: batch, 2: 4 * h, 3: 4 * w}},
+        )
+    if program is None:
+        raise ExportError("torch.onnx.export returned nothing: this version of torch is not one that mimo is tested with.")
+    model: ir.Model = program.model
+    if all_scales:
+        # The exporter names the sizes of the smaller outputs after its own counters.
+        for output, sides in zip(model.graph.outputs, (("h", "w"), ("2*h", "2*w"), ("4*h", "4*w")), strict=True):
+            output.shape = ir.Shape(["batch", 3, *sides])
+    # The exporter leaves stack traces with the paths of the machine it ran on.
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.doc_string = None
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says of itself: missing torchvision operators and its own deprecations."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,140 @@
+"""Checkpoints: the authors' ``.pkl`` layout and safetensors in, safetensors out. Nothing is ever unpickled with code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mimo.errors import CheckpointError
+from mimo.files import atomic, sha256_of
+from mimo.model import MIMOUNet
+from mimo.spec import ModelSpec
+
+LINEAGE = "mimo.lineage"
+"""The metadata key of our safetensors files; its value is a JSON object of strings."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of one MIMO-UNet on the CPU, float32, and where they came from."""
+
+    spec: ModelSpec
+    state: Mapping[str, Tensor]
+    path: Path
+    sha256: str
+    """Of the checkpoint file's bytes."""
+    lineage: Mapping[str, str]
+    """What the file's metadata says of its origin; empty for a ``.pkl``."""
+
+    def build(self) -> MIMOUNet:
+        """A new network with these weights, in evaluation mode."""
+        with torch.device("meta"):
+            network = MIMOUNet(self.spec)
+        network.load_state_dict(dict(self.state), assign=True)
+        return network.eval().requires_grad_(False)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint: a state dict, bare or under ``model``, pickled by ``torch.save`` or as safetensors.
+
+    The variant is read from the tensor shapes. Half-precision weights become float32. Raises :class:`CheckpointError`
+    when the file is missing, damaged, of another network, holds values that are not finite, or is a pickle that wants to
+    run code (which is refused before anything runs).
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there: check the name, or leave it out to use the weights that ship with mimo.")
+    state, lineage = _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), {})
+    return Checkpoint(*_checked(state, path), path=path, sha256=sha256_of(path), lineage=lineage)
+
+
+def save_checkpoint(
+    path: Path, spec: ModelSpec, state: Mapping[str, Tensor], lineage: Mapping[str, str], *, half: bool = False
+) -> None:
+    """Write ``state`` as safetensors with ``lineage`` in its metadata, atomically; ``half`` stores float16.
+
+    Raises :class:`CheckpointError` when ``state`` is not of ``spec``, :class:`~mimo.errors.OutputError` when the file
+    cannot be written; then nothing is left behind.
+    """
+    found, checked = _checked(state, path)
+    if found != spec:
+        raise CheckpointError(f"{path}: these are the weights of {found.name}, not of {spec.name}.")
+    dtype = torch.float16 if half else torch.float32
+    tensors = {key: tensor.to(dtype).contiguous() for key, tensor in checked.items()}
+    with atomic(path) as temporary:
+        # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
+        save_file(tensors, temporary, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)})
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content, not by name: the length of a JSON header, then the header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            lineage = json.loads(metadata.get(LINEAGE, "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, lineage  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from error
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch says in prose what it refused; a file that is no pickle at all ends here as well.
+        if "Unsupported global" in str(error) or "Unsupported operand" in str(error) or "Unsupported class" in str(error):
+            raise CheckpointError(
+                f"{path} wants to run code while it is loaded, and was refused; nothing ran. "
+                "Ask for it as safetensors, or as a file that holds tensors only."
+            ) from error
+        raise CheckpointError(
+            f"{path} is no checkpoint that can be read: expected safetensors or a torch.save file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: copy or download it again.") from error
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict: save model.state_dict() instead.")
+    return content
+
+
+def _checked(state: Mapping[str, Any], path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The spec of ``state`` and its tensors in float32 under the names of the network, every shape and value checked."""
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise CheckpointError(f"{path} is not a state dict of tensors: save model.state_dict() instead.")
+    # DistributedDataParallel and torch.compile prefix every key.
+    state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
+    try:
+        spec = ModelSpec.from_shapes({key: tuple(value.shape) for key, value in state.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        expected = {key: tuple(value.shape) for key, value in MIMOUNet(spec).state_dict().items()}
+    missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
+    wrong = {key for key in expected.keys() & state.keys() if tuple(state[key].shape) != expected[key]}
+    if odd := sorted(missing | extra | wrong):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of {spec.name}: {len(missing)} keys are missing, {len(extra)} unknown and "
+            f"{len(wrong)} of another shape, {odd[0]} among them."
+        )
+    tensors = {key: state[key].to(torch.float32) for key in expected}
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {key} holds NaN or infinity; use a checkpoint from before the training diverged.")
+    return spec, tensors
