@@ -55,7 +55,10 @@ class Engine(Protocol):
         """
 
     def launcher(self, images: Images) -> Callable[[], None]:
-        """Copy ``images`` to the device and return a call that only enqueues their restoration: what is timed."""
+        """Copy ``images`` to the device and return a call that only enqueues their restoration: what is timed.
+
+        It is valid until the next ``launcher`` or ``__call__`` of this engine.
+        """
 
     def synchronize(self) -> None:
         """Wait until all enqueued work is done. Nothing to wait for on a CPU: there the launch itself is the work."""

@@ -61,6 +61,8 @@ class Artifact:
     shapes: ShapeRange | None = None
     """The optimisation profile of an engine; an ONNX file has none and takes every multiple of 4."""
     receipt: Receipt | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    """The GPU generations an engine was built for, such as ``("8.6", "8.9")``; empty for the builder's own choice."""
     tools: Mapping[str, str] = field(default_factory=dict)
 
     def lineage(self) -> dict[str, Any]:
@@ -88,6 +90,7 @@ class Artifact:
             }
             if receipt
             else None,
+            "compute_capabilities": list(self.compute_capabilities),
             "tools": dict(self.tools),
         }
 
@@ -121,8 +124,9 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
             checkpoint_sha256=lineage["checkpoint_sha256"],
             parent=lineage["parent"],
             parent_sha256=lineage["parent_sha256"],
-            shapes=ShapeRange(*[Shape.parse(shapes[name]) for name in ("min", "opt", "max")]) if shapes else None,
+            shapes=ShapeRange(Shape.parse(shapes["min"]), Shape.parse(shapes["opt"]), Shape.parse(shapes["max"])) if shapes else None,
             receipt=Receipt(receipt["convolutions"], receipt["resizes"], receipt["inner_casts"]) if receipt else None,
+            compute_capabilities=tuple(lineage["compute_capabilities"]),
             tools=lineage["tools"],
         )
     except (KeyError, TypeError, ValueError, ShapeError) as error:

@@ -1,0 +1,176 @@
+"""The few lines of CUDA that the engines need, through cuda-bindings or PyCUDA. Both use the primary context, as torch does.
+
+Pointers and stream handles are integers; sizes are bytes. Every failure raises :class:`EngineError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from mimo.errors import EngineError, EngineUnavailable
+
+Bindings = Literal["cuda-bindings", "pycuda"]
+
+
+class CudaDevice(Protocol):
+    """Device 0: memory, streams and events."""
+
+    def allocate(self, size: int) -> int: ...
+
+    def free(self, pointer: int) -> None: ...
+
+    def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
+        """Enqueue setting ``size`` bytes to ``byte``."""
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        """Enqueue the copy of a C-contiguous host array to the device."""
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        """Enqueue the copy from the device into a C-contiguous host array."""
+
+    def create_stream(self) -> int: ...
+
+    def destroy_stream(self, stream: int) -> None: ...
+
+    def synchronize(self, stream: int) -> None: ...
+
+    def time(self, stream: int, launch: Callable[[], None]) -> float:
+        """Seconds between two events recorded on ``stream`` around ``launch``, after waiting for the second."""
+
+
+def open_cuda(bindings: Bindings | None = None) -> CudaDevice:
+    """Device 0 through ``bindings``, by default cuda-bindings where it is installed and PyCUDA otherwise.
+
+    Raises :class:`EngineUnavailable` when neither is installed or there is no GPU.
+    """
+    match bindings:
+        case "cuda-bindings":
+            return CudaBindings()
+        case "pycuda":
+            return PyCuda()
+        case None:
+            try:
+                import cuda.bindings.runtime  # noqa: F401
+            except ImportError:
+                return PyCuda()
+            return CudaBindings()
+
+
+class CudaBindings:
+    """:class:`CudaDevice` through NVIDIA's cuda-bindings wheels."""
+
+    def __init__(self) -> None:
+        try:
+            from cuda.bindings import runtime
+        except ImportError as error:
+            raise EngineUnavailable("cuda-bindings is not installed: pip install cuda-bindings.") from error
+        self._cuda = runtime
+        try:
+            self._call(runtime.cudaSetDevice, 0)
+            self._call(runtime.cudaFree, 0)  # makes the primary context now, not inside what is timed
+        except (EngineError, RuntimeError) as error:
+            raise EngineUnavailable(f"no NVIDIA GPU can be used here ({error}): use --device cpu.") from error
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        status, *results = function(*arguments)
+        if status != self._cuda.cudaError_t.cudaSuccess:
+            raise EngineError(f"{function.__name__} failed: {status.name}")
+        return results[0] if results else None
+
+    def allocate(self, size: int) -> int:
+        return int(self._call(self._cuda.cudaMalloc, size))
+
+    def free(self, pointer: int) -> None:
+        self._call(self._cuda.cudaFree, pointer)
+
+    def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
+        self._call(self._cuda.cudaMemsetAsync, pointer, byte, size, stream)
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call(self._cuda.cudaMemcpyAsync, pointer, array.ctypes.data, array.nbytes, kind, stream)
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call(self._cuda.cudaMemcpyAsync, array.ctypes.data, pointer, array.nbytes, kind, stream)
+
+    def create_stream(self) -> int:
+        return int(self._call(self._cuda.cudaStreamCreateWithFlags, self._cuda.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: int) -> None:
+        self._call(self._cuda.cudaStreamDestroy, stream)
+
+    def synchronize(self, stream: int) -> None:
+        self._call(self._cuda.cudaStreamSynchronize, stream)
+
+    def time(self, stream: int, launch: Callable[[], None]) -> float:
+        start, end = self._call(self._cuda.cudaEventCreate), self._call(self._cuda.cudaEventCreate)
+        try:
+            self._call(self._cuda.cudaEventRecord, start, stream)
+            launch()
+            self._call(self._cuda.cudaEventRecord, end, stream)
+            self._call(self._cuda.cudaEventSynchronize, end)
+            return float(self._call(self._cuda.cudaEventElapsedTime, start, end)) / 1e3
+        finally:
+            self._call(self._cuda.cudaEventDestroy, start)
+            self._call(self._cuda.cudaEventDestroy, end)
+
+
+class PyCuda:
+    """:class:`CudaDevice` through PyCUDA, on the device's primary context."""
+
+    def __init__(self) -> None:
+        try:
+            from pycuda import driver
+        except (ImportError, OSError) as error:
+            raise EngineUnavailable(
+                f"PyCUDA is not installed or cannot be loaded ({error}): pip install 'mimo-deblur[pycuda]'."
+            ) from error
+        self._cuda = driver
+        try:
+            driver.init()
+            self._context = driver.Device(0).retain_primary_context()
+        except driver.Error as error:
+            raise EngineUnavailable(f"no NVIDIA GPU can be used here ({error}): use --device cpu.") from error
+        self._context.push()
+        self._memory: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}
+
+    def allocate(self, size: int) -> int:
+        memory = self._cuda.mem_alloc(size)
+        self._memory[int(memory)] = memory
+        return int(memory)
+
+    def free(self, pointer: int) -> None:
+        self._memory.pop(pointer).free()
+
+    def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
+        self._cuda.memset_d8_async(pointer, byte, size, self._streams[stream])
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        self._cuda.memcpy_htod_async(pointer, array, self._streams[stream])
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
+
+    def create_stream(self) -> int:
+        stream = self._cuda.Stream()
+        self._streams[int(stream.handle)] = stream
+        return int(stream.handle)
+
+    def destroy_stream(self, stream: int) -> None:
+        del self._streams[stream]
+
+    def synchronize(self, stream: int) -> None:
+        self._streams[stream].synchronize()
+
+    def time(self, stream: int, launch: Callable[[], None]) -> float:
+        start, end = self._cuda.Event(), self._cuda.Event()
+        start.record(self._streams[stream])
+        launch()
+        end.record(self._streams[stream])
+        end.synchronize()
+        return float(start.time_till(end)) / 1e3

@@ -1,0 +1,109 @@
+"""From a file to a running engine: the one place that knows all runtimes."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, assert_never
+
+from engines.protocol import Device, Engine, Runtime
+from mimo.artifact import Artifact, open_artifact
+from mimo.errors import EngineUnavailable
+
+CHECKPOINT_SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".safetensors")
+
+
+def open_engine(
+    path: Path,
+    runtime: Runtime | Literal["auto"] = "auto",
+    device: Device | Literal["auto"] = "auto",
+    *,
+    eager: bool = False,
+    cuda_graph: bool = False,
+) -> Engine:
+    """Load a checkpoint, an ONNX file or a TensorRT engine on a runtime that takes it.
+
+    ``runtime="auto"``: PyTorch for a checkpoint; for ONNX, on a CPU OpenVINO if it is installed and else ONNX Runtime, on
+    CUDA ONNX Runtime; for an engine, the TensorRT it was built with. ``device="auto"``: CUDA for an engine; elsewhere CUDA
+    when the chosen runtime can use it here, otherwise the CPU. What was named is what is used: if it is not here,
+    :class:`EngineUnavailable` is raised and nothing else is tried. ``eager`` and ``cuda_graph``:
+    see :class:`~engines.tensorrt.TensorRTEngine`.
+    """
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        if runtime not in ("auto", "pytorch"):
+            raise EngineUnavailable(f"{path.name} is a checkpoint, which only pytorch runs: export it first with mimo export.")
+        return _open_checkpoint(path, device)
+    artifact = open_artifact(path)
+    if runtime == "auto":
+        runtime = choose_runtime(artifact, device)
+    match runtime:
+        case "pytorch":
+            raise EngineUnavailable(f"{path.name} is no checkpoint: pytorch runs checkpoints only.")
+        case "onnxruntime" | "openvino" if artifact.format != "onnx":
+            raise EngineUnavailable(f"{path.name} is a {artifact.format} engine: {runtime} runs ONNX files only.")
+        case "onnxruntime":
+            from engines.onnxruntime import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(
+                artifact, "cuda" if device == "cuda" or (device == "auto" and onnxruntime_has_cuda()) else "cpu"
+            )
+        case "openvino":
+            from engines.openvino import OpenVinoEngine
+
+            if device == "cuda":
+                raise EngineUnavailable(
+                    "openvino computes on the CPU here: use --device cpu, or --engine onnxruntime for CUDA."
+                )
+            return OpenVinoEngine(artifact)
+        case "tensorrt" | "tensorrt-rtx":
+            from engines.tensorrt import TensorRTEngine
+
+            if runtime != artifact.format:
+                raise EngineUnavailable(
+                    f"{path.name} is a {artifact.format} file, not one of {runtime}: build it with --runtime {runtime}."
+                )
+            if device == "cpu":
+                raise EngineUnavailable(f"{runtime} runs on NVIDIA GPUs only: use the ONNX file on the CPU.")
+            return TensorRTEngine(artifact, eager=eager, cuda_graph=cuda_graph)
+        case _:
+            assert_never(runtime)
+
+
+def choose_runtime(artifact: Artifact, device: Device | Literal["auto"]) -> Runtime:
+    """What ``auto`` means for ``artifact`` on this machine."""
+    if artifact.format != "onnx":
+        return artifact.format
+    if device == "cuda" or (device == "auto" and onnxruntime_has_cuda()):
+        return "onnxruntime"
+    return "openvino" if find_spec("openvino") else "onnxruntime"
+
+
+def onnxruntime_has_cuda() -> bool:
+    """Whether ONNX Runtime is built for CUDA and a GPU can be used here."""
+    from engines.device import open_cuda
+
+    if not find_spec("onnxruntime"):
+        return False
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return False
+    try:
+        open_cuda()
+    except EngineUnavailable:
+        return False
+    return True
+
+
+def _open_checkpoint(path: Path, device: Device | Literal["auto"]) -> Engine:
+    if not find_spec("torch"):
+        raise EngineUnavailable(
+            f"{path.name} is a checkpoint and torch is not installed: pip install 'mimo-deblur[torch]', or use an ONNX file."
+        )
+    import torch
+
+    from engines.pytorch import PyTorchEngine
+    from mimo.checkpoint import load_checkpoint
+
+    chosen: Device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return PyTorchEngine(load_checkpoint(path), chosen)
