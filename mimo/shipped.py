@@ -1,0 +1,9 @@
+"""What comes with the project: the weights that ``mimo`` starts from and a few photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).with_name("weights") / "mimo-unet.safetensors"
+PHOTOGRAPHS = Path(__file__).with_name("photographs")
+"""Pairs of real photographs, 1280x720, in ``blur/`` and ``sharp/``; GoPro dataset, CC BY 4.0, see the README there."""
