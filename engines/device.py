@@ -72,7 +72,9 @@ class CudaBindings:
             self._call(runtime.cudaSetDevice, 0)
             self._call(runtime.cudaFree, 0)  # makes the primary context now, not inside what is timed
         except (EngineError, RuntimeError) as error:
-            raise EngineUnavailable(f"no NVIDIA GPU can be used here ({error}): use --device cpu.") from error
+            raise EngineUnavailable(
+                f"no NVIDIA GPU can be used here ({error}): use a machine with one, or the ONNX file with --device cpu."
+            ) from error
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         status, *results = function(*arguments)
@@ -134,7 +136,9 @@ class PyCuda:
             driver.init()
             self._context = driver.Device(0).retain_primary_context()
         except driver.Error as error:
-            raise EngineUnavailable(f"no NVIDIA GPU can be used here ({error}): use --device cpu.") from error
+            raise EngineUnavailable(
+                f"no NVIDIA GPU can be used here ({error}): use a machine with one, or the ONNX file with --device cpu."
+            ) from error
         self._context.push()
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}

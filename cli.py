@@ -1,0 +1,502 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, assert_never
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mimo.errors import ArtifactError, CheckpointError, MimoError
+from mimo.spec import Shape, ShapeRange
+
+if TYPE_CHECKING:
+    from engines.verification import Verification
+    from mimo.artifact import Artifact
+    from mimo.checkpoint import Checkpoint
+
+app = typer.Typer(
+    help="Export, compile, verify and honestly measure MIMO-UNet, and deblur photographs with it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+screen = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+
+FAILED, REFUSED, NOT_RUN = 1, 2, 3
+"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell."""
+
+
+Target = Literal["onnx"]
+TensorRTChoice = Literal["tensorrt", "tensorrt-rtx"]
+EngineChoice = Literal["auto", "pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+Against = Annotated[
+    Path | None,
+    typer.Option(help="The checkpoint to compare with; by default the weights that ship with mimo.", show_default=False),
+]
+Images = Annotated[
+    Path | None, typer.Option(help="A folder of photographs; by default those that ship with mimo.", show_default=False)
+]
+Artifacts = Annotated[
+    list[Path] | None, typer.Argument(help="ONNX files and engines; by default all in this folder.", show_default=False)
+]
+
+
+@app.command("export")
+def export_command(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="A .pkl or .safetensors; by default the weights that ship with mimo.", show_default=False),
+    ] = None,
+    to: Annotated[Target, typer.Option("--to", help="The format to write.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default <model>.onnx here.", show_default=False)
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
+    io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
+    all_scales: Annotated[bool, typer.Option("--all-scales", help="Also the quarter- and half-size outputs.")] = False,
+) -> None:
+    """Checkpoint -> ONNX with dynamic batch, height and width, checked against PyTorch before it is written."""
+    if io_fp16 and not fp16:
+        raise MimoError("--io-fp16 goes with --fp16: add it, or leave both out.")
+    with working("loading the checkpoint"):
+        source = _checkpoint(checkpoint)
+    match to:
+        case "onnx":
+            from export.to_onnx import export_onnx
+
+            path = out or Path(f"{source.spec.name}{'.fp16' if fp16 else ''}.onnx")
+            with working(f"exporting {source.spec.name}"):
+                artifact = export_onnx(
+                    source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16, all_scales=all_scales
+                )
+        case _:
+            assert_never(to)
+    _print_artifact(artifact)
+
+
+@app.command("build-engine")
+def build_engine_command(
+    onnx: Annotated[
+        Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in this folder.", show_default=False)
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in FP16; an FP32 graph is converted first.")] = False,
+    runtime: Annotated[
+        TensorRTChoice, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")
+    ] = "tensorrt-rtx",
+    minimum: Annotated[str, typer.Option("--min", help="Smallest batch x height x width.")] = "1x64x64",
+    optimum: Annotated[str, typer.Option("--opt", help="The shape to tune for.")] = "1x720x1280",
+    maximum: Annotated[str, typer.Option("--max", help="Largest batch x height x width.")] = "4x2160x3840",
+    compute_capability: Annotated[
+        str | None, typer.Option(help="GPUs to build for, such as 8.6,8.9 (tensorrt-rtx).", show_default=False)
+    ] = None,
+    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The plan to write; by default <model>[.fp16].engine beside the ONNX file.", show_default=False),
+    ] = None,
+) -> None:
+    """ONNX -> TensorRT engine, with a receipt of the precision every convolution computes in."""
+    from engines.build import build_engine
+    from mimo.artifact import open_artifact
+
+    shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
+    source = open_artifact(onnx) if onnx else _only_fp32_onnx()
+    stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
+    if source.precision == "fp16" and not fp16:
+        raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
+    if fp16 and source.precision == "fp32":
+        from export.to_fp16 import convert_to_fp16
+
+        with working(f"converting {source.path.name} to FP16"):
+            source = convert_to_fp16(source, source.path.with_name(f"{stem}.fp16.onnx"))
+        _print_artifact(source)
+    targets = tuple(part.strip() for part in compute_capability.split(",")) if compute_capability else ()
+    path = out or source.path.with_name(f"{stem}{'.fp16' if fp16 else ''}.engine")
+    with working(f"building {path.name} with {runtime}"):
+        artifact = build_engine(
+            source, path, runtime=runtime, shapes=shapes, compute_capabilities=targets, allow_mixed=allow_mixed
+        )
+    _print_artifact(artifact)
+
+
+@app.command("verify")
+def verify_command(
+    artifacts: Artifacts = None,
+    against: Against = None,
+    images: Images = None,
+    engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
+    size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole report here too.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
+    from benchmarks.report import verification_remarks, verification_table
+    from engines.verification import write_verifications
+    from mimo.files import write_json
+
+    paths = artifacts or _artifacts_here()
+    results = list(_verify(paths, against, images, engine, Shape.parse(size)))
+    write_verifications(results)
+    if json_out:
+        write_json(json_out, [one.to_json() for one in results])
+    screen.print(verification_table(results))
+    for line in verification_remarks(results):
+        screen.print(line, soft_wrap=True)
+    statuses = {one.status for one in results}
+    raise typer.Exit(FAILED if "failed" in statuses else NOT_RUN if "not run" in statuses else 0)
+
+
+@app.command("bench")
+def bench_command(
+    artifacts: Artifacts = None,
+    against: Against = None,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync/--no-sync", help="Measure until the device has finished; --no-sync shows what is lost without."),
+    ] = True,
+    size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
+    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
+    images: Images = None,
+    min_samples: Annotated[int, typer.Option(help="At least as many samples a row.", min=1)] = 5,
+    max_seconds: Annotated[float, typer.Option(help="Seconds a row, once it has the least samples.", min=0)] = 20.0,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure latency, synchronised. Without files: eager PyTorch and every artifact in this folder, on every runtime here."""
+    from importlib.util import find_spec
+
+    from benchmarks.bench import Job, bench, jobs_for
+    from benchmarks.measurement import Plan
+    from benchmarks.report import bench_table
+    from engines.inputs import list_photographs
+    from mimo.shipped import PHOTOGRAPHS, WEIGHTS
+
+    shape = Shape.parse(f"{batch}x{size}")
+    paths = artifacts or [against or WEIGHTS, *_artifacts_here()]
+    jobs = [job for path in paths for job in jobs_for(path, cuda=_cuda_is_here())]
+    if engine != "auto":
+        jobs = [job for job in jobs if job.runtime == engine] or [
+            Job(path, engine, "cuda" if engine.startswith("tensorrt") else "cpu") for path in paths
+        ]
+    if not find_spec("torch") and not artifacts:
+        jobs = [job for job in jobs if job.runtime != "pytorch"]
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    with working("measuring") as say:
+        plan = Plan(min_samples=min_samples, max_samples=max(min_samples, 100), max_seconds=max_seconds)
+        rows = list(bench(jobs, shape, photographs, plan, json_out=json_out, progress=say))
+    screen.print(bench_table(rows, shape, sync=sync))
+    for row in rows:
+        if row.reason:
+            screen.print(f"[yellow]{row.file} on {row.engine}: {escape(row.reason)}[/yellow]", soft_wrap=True)
+    if not any(row.measurement for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@app.command("deblur")
+def deblur_command(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs and folders of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder for the results.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
+        ),
+    ] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="The runtime.")] = "auto",
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Longest side of a tile in pixels; by default what memory allows.", show_default=False, min=64),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels around a tile; less than the default is faster and an approximation.", show_default=False, min=0
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
+) -> None:
+    """Photographs in, sharper photographs out: same names, formats, depth, EXIF and colour profile."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from engines.opening import open_engine
+    from engines.photographs import Step, deblur_photographs
+
+    source = model or _shipped_onnx(engine)
+    with working(f"loading {source.name}"):
+        runner = open_engine(source, engine, device)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with runner, Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(step: Step) -> None:
+            done = step.index + step.tile / step.tiles
+            bar.update(task, description=escape(step.source.name), total=step.count, completed=done)
+
+        report = deblur_photographs(runner, photographs, out, tile=tile, context=context, overwrite=overwrite, progress=show)
+    for failure in report.failed:
+        notes.print(f"[red]not done[/red] {failure.source}: {failure.reason}", soft_wrap=True)
+    screen.print(
+        f"{len(report.done)} done, {len(report.skipped)} there already, {len(report.failed)} not done, "
+        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)"
+    )
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("inspect")
+def inspect_command(file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")]) -> None:
+    """Say what a file is: network, lineage, precision, inputs and outputs, cost."""
+    from engines.opening import CHECKPOINT_SUFFIXES
+    from mimo.artifact import load_onnx, open_artifact
+
+    if file.suffix in CHECKPOINT_SUFFIXES:
+        source = _checkpoint(file)
+        spec = source.spec
+        parameters = sum(tensor.numel() for tensor in source.state.values())
+        _print_facts(
+            {
+                "checkpoint": str(source.path),
+                "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}, {parameters:,} parameters",
+                "sha256": source.sha256,
+                **source.lineage,
+            }
+        )
+        return
+    artifact = open_artifact(file)
+    facts = _facts(artifact)
+    if artifact.format == "onnx":
+        from export.graph import macs, summarise
+
+        proto = load_onnx(file)
+        summary = summarise(proto)
+        facts |= {
+            "opset": str(summary.opset),
+            "inputs": "; ".join(f"{name}: {kind}" for name, kind in summary.inputs.items()),
+            "outputs": "; ".join(f"{name}: {kind}" for name, kind in summary.outputs.items()),
+            "operators": ", ".join(f"{count} {name}" for name, count in summary.operators.items()),
+            "convolutions": ", ".join(f"{count} in {name}" for name, count in summary.weight_types.items()),
+            "parameters": f"{summary.parameters:,}",
+            "cost": f"{macs(proto, Shape(1, 720, 1280)) / 1e9:.1f} GMAC at 720x1280, convolutions only",
+        }
+    _print_facts(facts)
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Say what this machine can do: processor, GPU, runtimes and their versions."""
+    from benchmarks.context import describe_machine
+
+    machine = describe_machine()
+    tools = machine.pop("tools")
+    _print_facts({key.replace("_", " "): _plain(value) for key, value in machine.items()})
+    table = Table("runtime", "here", "version or cure", box=None, pad_edge=False)
+    for name, find in _RUNTIMES.items():
+        works, detail = find(tools)
+        table.add_row(name, "[green]yes[/green]" if works else "[yellow]no[/yellow]", escape(detail))
+    screen.print(table, soft_wrap=True)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of ours is one sentence on stderr and exit code 2."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app(standalone_mode=True)
+    except MimoError as error:
+        notes.print(f"[red]mimo:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        notes.print("mimo: stopped.")
+        sys.exit(130)
+    sys.exit(0)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with ``what``, which the yielded function changes; on a terminal only."""
+    with notes.status(escape(what)) as status:
+        yield lambda text: status.update(escape(text))
+
+
+def _checkpoint(path: Path | None) -> Checkpoint:
+    from importlib.util import find_spec
+
+    from mimo.shipped import WEIGHTS
+
+    if not find_spec("torch"):
+        raise CheckpointError("checkpoints need torch: pip install 'mimo-deblur[torch]', or use an ONNX file made elsewhere.")
+    from mimo.checkpoint import load_checkpoint
+
+    return load_checkpoint(path or WEIGHTS)
+
+
+def _artifacts_here() -> list[Path]:
+    found = sorted(path for path in Path().iterdir() if path.suffix in (".onnx", ".engine"))
+    if not found:
+        raise ArtifactError("there is no ONNX file or engine in this folder: run mimo export --to onnx first, or name a file.")
+    return found
+
+
+def _only_fp32_onnx() -> Artifact:
+    from mimo.artifact import open_artifact
+
+    found = [artifact for path in sorted(Path().glob("*.onnx")) if (artifact := open_artifact(path)).precision == "fp32"]
+    match found:
+        case [one]:
+            return one
+        case []:
+            raise ArtifactError("there is no FP32 ONNX file in this folder: run mimo export --to onnx first, or name one.")
+        case _:
+            raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in found)}): name one.")
+
+
+def _shipped_onnx(engine: EngineChoice) -> Path:
+    """The shipped weights as a file that ``engine`` runs: themselves for PyTorch, else as ONNX, exported once into a cache."""
+    import platformdirs
+
+    from mimo.artifact import open_artifact
+    from mimo.files import sha256_of
+    from mimo.shipped import WEIGHTS
+
+    if engine == "pytorch":
+        return WEIGHTS
+    cached: Path = platformdirs.user_cache_path("mimo") / f"{WEIGHTS.stem}-{sha256_of(WEIGHTS)[:12]}.onnx"
+    try:
+        open_artifact(cached)
+    except ArtifactError:
+        checkpoint = _checkpoint(None)
+        from export.to_onnx import export_onnx
+
+        with working(f"exporting the shipped weights once, to {cached}"):
+            export_onnx(checkpoint, cached)
+    return cached
+
+
+def _cuda_is_here() -> bool:
+    from benchmarks.context import describe_gpu
+
+    return describe_gpu() is not None
+
+
+def _verify(
+    paths: list[Path], against: Path | None, images: Path | None, choice: EngineChoice, optimum: Shape
+) -> Iterator[Verification]:
+    from benchmarks.bench import jobs_for
+    from engines.inputs import list_pairs, list_photographs
+    from engines.opening import open_engine
+    from engines.pytorch import PyTorchEngine
+    from engines.verification import Reference, verify_numerics, verify_structure
+    from mimo.artifact import open_artifact
+    from mimo.errors import EngineUnavailable
+    from mimo.shipped import PHOTOGRAPHS
+
+    artifacts = [open_artifact(path) for path in paths]
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    pairs = list_pairs(images) if images else []
+    checkpoint = _checkpoint(against)
+    for artifact in artifacts:
+        if artifact.checkpoint_sha256 != checkpoint.sha256:
+            raise ArtifactError(
+                f"{artifact.path.name} was made from another checkpoint (sha256 {artifact.checkpoint_sha256[:12]}) than "
+                f"{checkpoint.path.name} ({checkpoint.sha256[:12]}): name its own with --against."
+            )
+    cuda = _cuda_is_here()
+    with working("verifying") as say:
+        reference = Reference(PyTorchEngine(checkpoint, "cuda" if cuda else "cpu"))
+        for artifact in artifacts:
+            for job in jobs_for(artifact.path, cuda=cuda):
+                if choice not in ("auto", job.runtime):
+                    continue
+                try:
+                    engine = open_engine(job.path, job.runtime, job.device)
+                except EngineUnavailable as error:
+                    if artifact.format == "onnx" and choice == "auto":
+                        continue  # a runtime that is not installed is none of those that work here
+                    if artifact.format == "onnx":
+                        raise
+                    say(f"{artifact.path.name}: structure")
+                    yield verify_structure(artifact, checkpoint.sha256, "no GPU" if not cuda else str(error))
+                    continue
+                with engine:
+                    yield verify_numerics(
+                        artifact, engine, reference, checkpoint.sha256, photographs, optimum=optimum, pairs=pairs, progress=say
+                    )
+
+
+def _print_artifact(artifact: Artifact) -> None:
+    megabytes = artifact.path.stat().st_size / 1e6
+    screen.print(
+        f"[bold]{escape(str(artifact.path))}[/bold]  {megabytes:.1f} MB, {artifact.spec.name}, {artifact.precision}",
+        soft_wrap=True,
+    )
+    if artifact.receipt:
+        screen.print(f"  receipt: {artifact.receipt}")
+    if artifact.shapes:
+        screen.print(f"  profile: {artifact.shapes}")
+
+
+def _facts(artifact: Artifact) -> dict[str, str]:
+    spec = artifact.spec
+    facts = {
+        artifact.format: str(artifact.path),
+        "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}",
+        "precision": f"{artifact.precision}, input and output {artifact.io}",
+        "sha256": artifact.sha256,
+        "checkpoint": artifact.checkpoint_sha256,
+    }
+    if artifact.parent:
+        facts["made from"] = f"{artifact.parent} ({(artifact.parent_sha256 or '')[:12]})"
+    if artifact.receipt:
+        facts["receipt"] = str(artifact.receipt)
+    if artifact.shapes:
+        facts["profile"] = str(artifact.shapes)
+    if artifact.compute_capabilities:
+        facts["built for"] = ", ".join(artifact.compute_capabilities)
+    return facts | {"tools": ", ".join(f"{name} {version}" for name, version in artifact.tools.items())}
+
+
+def _print_facts(facts: dict[str, str]) -> None:
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        screen.print(f"{name:<{width}}  {escape(value)}", soft_wrap=True)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+
+
+def _found(package: str, cure: str) -> Callable[[dict[str, str]], tuple[bool, str]]:
+    def find(tools: dict[str, str]) -> tuple[bool, str]:
+        version = next((tools[name] for name in package.split("|") if name in tools), None)
+        return (True, version) if version else (False, cure)
+
+    return find
+
+
+_RUNTIMES = {
+    "pytorch": _found("torch", "pip install 'mimo-deblur[torch]'"),
+    "onnxruntime": _found("onnxruntime|onnxruntime-gpu", "pip install 'mimo-deblur[cpu]' (or [gpu])"),
+    "openvino": _found("openvino", "pip install 'mimo-deblur[cpu]'"),
+    "tensorrt-rtx": _found("tensorrt-rtx-cu13", "pip install 'mimo-deblur[tensorrt-rtx]'"),
+    "tensorrt": _found("tensorrt", "pip install 'mimo-deblur[tensorrt]' on a machine with an NVIDIA GPU"),
+}
+
+
+if __name__ == "__main__":
+    main()
