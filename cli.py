@@ -29,7 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-screen = Console(highlight=False)
+# Rich takes 80 columns where there is no terminal; a log has room for the tables.
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 notes = Console(stderr=True, highlight=False)
 
 FAILED, REFUSED, NOT_RUN = 1, 2, 3

@@ -40,7 +40,7 @@ def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
         table.add_row(
             f"  {row.engine}",
             _milliseconds(measured.median),
-            f"n < {SMALLEST_N_FOR_P95}" if measured.p95 is None else _milliseconds(measured.p95),
+            f"n<{SMALLEST_N_FOR_P95}" if measured.p95 is None else _milliseconds(measured.p95),
             _milliseconds(measured.minimum),
             _milliseconds(measured.maximum),
             str(measured.n),
@@ -70,7 +70,8 @@ def _table(title: str | None, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right")
+        # The longest word of the heading, or a time in milliseconds, stays on one line.
+        table.add_column(name, justify="right", min_width=max(6, *map(len, name.split())) if len(name) > 1 else None)
     return table
 
 
@@ -93,7 +94,16 @@ def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.1f}"
+    if seconds is None:
+        return "-"
+    milliseconds = seconds * 1e3
+    return (
+        f"{milliseconds:.0f}"
+        if milliseconds >= 1000
+        else f"{milliseconds:.1f}"
+        if milliseconds >= 10
+        else f"{milliseconds:.3f}"
+    )
 
 
 def _coloured(status: str) -> str:

@@ -57,6 +57,8 @@ class OnnxRuntimeEngine:
             ]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # A plan of all buffers in one block doubles the memory from the second run on, and every shape has its own.
+        options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(str(artifact.path), options, providers=providers)
         except Exception as error:  # its exceptions share no public base

@@ -124,7 +124,9 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
             checkpoint_sha256=lineage["checkpoint_sha256"],
             parent=lineage["parent"],
             parent_sha256=lineage["parent_sha256"],
-            shapes=ShapeRange(Shape.parse(shapes["min"]), Shape.parse(shapes["opt"]), Shape.parse(shapes["max"])) if shapes else None,
+            shapes=ShapeRange(Shape.parse(shapes["min"]), Shape.parse(shapes["opt"]), Shape.parse(shapes["max"]))
+            if shapes
+            else None,
             receipt=Receipt(receipt["convolutions"], receipt["resizes"], receipt["inner_casts"]) if receipt else None,
             compute_capabilities=tuple(lineage["compute_capabilities"]),
             tools=lineage["tools"],

@@ -1,0 +1,227 @@
+"""Deblurring a person's photographs: files and folders in, the same tree of the same formats out.
+
+While one photograph runs through the engine, the next is decoded and the one before is encoded, each on a thread of its
+own; no more than these three are in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from engines.protocol import Engine
+from engines.tiles import plan_for, restored_tiles
+from mimo.errors import EngineError, ImageError, OutputError, ShapeError
+from mimo.images import PHOTO_SUFFIXES, Photo, check_format, read_photo, write_photo
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the work stands: ``tile`` of ``tiles`` are done of photograph ``index`` (from 0) of the ``count`` to be done."""
+
+    source: Path
+    index: int
+    count: int
+    tile: int
+    tiles: int
+
+
+Progress = Callable[[Step], None]
+"""Called on the caller's thread before the first tile of each photograph and after every tile."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photograph for which nothing was written, and the sentence that says why."""
+
+    source: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of each photograph."""
+
+    done: tuple[Path, ...]
+    """The files written, in order."""
+    skipped: tuple[Path, ...]
+    """Results that were there before."""
+    failed: tuple[Failure, ...]
+    seconds: float
+    """Spent restoring, on the wall clock; decoding and encoding not included."""
+
+
+def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
+    """The photographs behind ``inputs`` in the order given, folders walked in alphabetical order, each once.
+
+    A file goes to ``out`` under its own name, whatever its suffix; a folder's photographs (by :data:`PHOTO_SUFFIXES`) go
+    to the same place below ``out`` that they have below the folder. Hidden files and folders and ``out`` itself are left
+    out, and links to folders are not followed. An input that is not there is kept: reading it gives the reason.
+
+    Raises :class:`ImageError` when there is none or a folder cannot be listed, :class:`OutputError` when a result would
+    overwrite a photograph or two photographs would become the same file.
+    """
+    jobs: dict[Path, Job] = {}
+    sources: dict[object, Path] = {}
+    for path in inputs:
+        for source, relative in _walk(path, out) if _is_folder(path) else [(path, Path(path.name))]:
+            job = Job(source, out / relative)
+            taken = jobs.setdefault(job.target, job)
+            if _identity(taken.source) != _identity(source):
+                raise OutputError(
+                    f"{taken.source} and {source} would both be written to {job.target}: run twice, with two folders for --out."
+                )
+            sources[_identity(source)] = source
+    if not jobs:
+        raise ImageError(
+            f"no photographs in {', '.join(map(str, inputs)) or 'what was given'}: files ending in "
+            f"{', '.join(sorted(PHOTO_SUFFIXES))} are looked for."
+        )
+    for target in jobs:
+        if overwritten := sources.get(_identity(target)):
+            raise OutputError(f"{target} would overwrite the photograph {overwritten}: choose another folder with --out.")
+    return tuple(jobs.values())
+
+
+def deblur_photographs(
+    engine: Engine,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    tile: int | None = None,
+    context: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Deblur every photograph of :func:`find_photographs` into ``out``; ``tile`` and ``context`` as in ``plan_for``.
+
+    A result that is there is skipped unless ``overwrite``: files appear whole or not at all, so what is there is done, and
+    a run that was broken off is taken up by the same command. A photograph that cannot be read, restored or encoded is
+    reported and the rest is done.
+
+    Raises what :func:`find_photographs` raises before anything is read, and :class:`OutputError` when a result cannot be
+    written, because the next could not be either. After any exception, Ctrl-C included, no thread is left, and what was
+    finished stays.
+    """
+    jobs = find_photographs(inputs, out)
+    finished = set() if overwrite else {job.target for job in jobs if job.target.is_file()}
+    skipped = tuple(job.target for job in jobs if job.target in finished)
+    todo = [job for job in jobs if job.target not in finished]
+    _check_folder(out)
+    done: list[Path] = []
+    failed: list[Failure] = []
+    seconds = 0.0
+
+    def finish(job: Job, writing: Future[None]) -> None:
+        try:
+            writing.result()
+            done.append(job.target)
+        except ImageError as error:
+            failed.append(Failure(job.source, str(error)))
+
+    with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
+        pending: tuple[Job, Future[None]] | None = None
+        for index, (job, reading) in enumerate(_read_ahead(decoder, todo)):
+
+            def step(tile: int, tiles: int, job: Job = job, index: int = index) -> None:
+                if progress is not None:
+                    progress(Step(job.source, index, len(todo), tile, tiles))
+
+            try:
+                photo = reading.result()
+                begin = time.perf_counter()
+                restored = _restored(engine, photo, tile, context, step)
+                seconds += time.perf_counter() - begin
+            except (ImageError, ShapeError, EngineError) as error:
+                failed.append(Failure(job.source, str(error)))
+                continue
+            if pending is not None:
+                finish(*pending)
+            pending = job, encoder.submit(write_photo, job.target, restored)
+        if pending is not None:
+            finish(*pending)
+    return Report(tuple(done), skipped, tuple(failed), seconds)
+
+
+def _restored(engine: Engine, photo: Photo, tile: int | None, context: int | None, step: Callable[[int, int], None]) -> Photo:
+    """``photo`` restored. Its pixels become float a tile at a time: all at once they would be four times the memory."""
+    plan = plan_for(engine, photo.height, photo.width, tile=tile, context=context)
+    step(0, len(plan.tiles))
+    samples = np.empty_like(photo.samples)
+    for done, (box, pixels) in enumerate(restored_tiles(engine, plan, photo.crop), 1):
+        samples[box.rows, box.columns] = photo.quantised(pixels)
+        step(done, len(plan.tiles))
+    return replace(photo, samples=samples)
+
+
+def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
+    """Each job with its photograph, of which the one after is being decoded meanwhile."""
+    ahead: Future[Photo] | None = None
+    for index, job in enumerate(jobs):
+        reading = ahead or decoder.submit(_read, job)
+        ahead = decoder.submit(_read, jobs[index + 1]) if index + 1 < len(jobs) else None
+        yield job, reading
+
+
+def _read(job: Job) -> Photo:
+    photo = read_photo(job.source)
+    # Known now, not after minutes of work.
+    check_format(job.target, photo)
+    return photo
+
+
+def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Each photograph below ``folder`` and its path from there."""
+
+    def refuse(error: OSError) -> None:
+        raise ImageError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions.") from error
+
+    inside_out = _identity(out)
+    for name, folders, files in os.walk(folder, onerror=refuse):
+        here = Path(name)
+        folders[:] = sorted(below for below in folders if not below.startswith(".") and _identity(here / below) != inside_out)
+        for file in sorted(files):
+            path = here / file
+            if path.suffix.lower() in PHOTO_SUFFIXES and not file.startswith("."):
+                yield path, path.relative_to(folder)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # No permission to look: reading it as a file will say so.
+        return False
+
+
+def _identity(path: Path) -> object:
+    """Equal for two paths to one file, links and letter case of the file system considered."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path.resolve()
+    return status.st_dev, status.st_ino
+
+
+def _check_folder(out: Path) -> None:
+    """Raise :class:`OutputError` when nothing can be written to ``out``: before the work, not after the first photograph."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another place with --out.") from error

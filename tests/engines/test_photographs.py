@@ -1,0 +1,321 @@
+"""Photograph jobs: what goes where, what is refused, what survives a bad file, a full disk or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engines import photographs
+from engines.photographs import Job, Report, Step, deblur_photographs, find_photographs
+from engines.protocol import Images
+from mimo.errors import EngineError, ImageError, OutputError
+from mimo.images import Photo, read_photo, write_photo
+from tests.fake_engine import RADIUS, FakeEngine, neighbours
+
+
+def invert(images: Images) -> Images:
+    return 1 - images
+
+
+def engine() -> FakeEngine:
+    return FakeEngine(invert, context=0)
+
+
+def picture(path: Path, value: int = 10, size: tuple[int, int] = (24, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+    return path
+
+
+def value(path: Path) -> int:
+    with Image.open(path) as image:
+        return int(np.asarray(image)[5, 5, 0])
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> object:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+def test_folders_keep_their_tree_and_files_their_names(tmp_path: Path) -> None:
+    for name in ("in/b.png", "in/a.png", "in/sub/deep/c.TIF", "in/sub/d.webp", "in/sub/e.jpg", "single.jpeg"):
+        picture(tmp_path / name)
+    (tmp_path / "in/notes.txt").write_text("no photograph")
+    out = tmp_path / "out"
+    report = deblur_photographs(engine(), [tmp_path / "in", tmp_path / "single.jpeg"], out)
+    assert tree(out) == ["a.png", "b.png", "single.jpeg", "sub/d.webp", "sub/deep/c.TIF", "sub/e.jpg"]
+    names = ("a.png", "b.png", "sub/d.webp", "sub/e.jpg", "sub/deep/c.TIF", "single.jpeg")
+    assert report.done == tuple(out / name for name in names)
+    assert not report.skipped and not report.failed and report.seconds > 0
+    assert all(abs(value(path) - 245) <= 2 for path in report.done)
+    with Image.open(out / "sub/deep/c.TIF") as image:
+        assert image.format == "TIFF"
+
+
+def test_the_same_pixels_as_the_whole_image_in_tiles(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (97, 130, 3), np.uint8)).save(tmp_path / "in.png")
+    blurred = FakeEngine(lambda images: neighbours(images) / np.float32(4), context=RADIUS)
+    deblur_photographs(blurred, [tmp_path / "in.png"], tmp_path / "tiled", tile=40)
+    assert len(blurred.seen) > 4
+    deblur_photographs(blurred, [tmp_path / "in.png"], tmp_path / "whole")
+    with Image.open(tmp_path / "tiled/in.png") as tiled, Image.open(tmp_path / "whole/in.png") as whole:
+        np.testing.assert_array_equal(np.asarray(tiled), np.asarray(whole))
+
+
+def test_a_second_run_skips_what_is_finished_unless_told_otherwise(tmp_path: Path) -> None:
+    first, second = picture(tmp_path / "in/a.png"), picture(tmp_path / "in/b.png")
+    out = tmp_path / "out"
+    deblur_photographs(engine(), [first], out)
+    picture(out / "a.png", 77)
+    report = deblur_photographs(engine(), [first, second], out)
+    assert (report.skipped, report.done) == ((out / "a.png",), (out / "b.png",))
+    assert value(out / "a.png") == 77
+    report = deblur_photographs(engine(), [first, second], out, overwrite=True)
+    assert (report.skipped, report.done) == ((), (out / "a.png", out / "b.png"))
+    assert value(out / "a.png") == 245
+
+
+def test_a_bad_file_is_reported_and_the_rest_is_done(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    picture(source / "a.png")
+    (source / "b.png").write_bytes(b"no picture")
+    picture(source / "c.png")
+    picture(source / "d.png", size=(15, 40))
+    picture(source / "e.png").rename(source / "e.jpg")  # read by its content, written as its name says
+    Image.new("RGBA", (20, 20)).save(source / "f.png")
+    (source / "f.png").rename(source / "f.jpg")
+    picture(source / "z.png")
+    report = deblur_photographs(engine(), [source, tmp_path / "missing.png"], tmp_path / "out")
+    assert [path.name for path in report.done] == ["a.png", "c.png", "e.jpg", "z.png"] == tree(tmp_path / "out")
+    assert {failure.source.name: failure.reason.partition(": ")[0].rpartition("/")[2] for failure in report.failed} == {
+        "b.png": "b.png is no PNG, JPEG, TIFF or WebP picture, whatever its name says",
+        "d.png": "d.png has 15 x 40 pixels",
+        "f.jpg": "f.jpg",
+        "missing.png": "missing.png is not there",
+    }
+
+
+def test_nan_from_the_engine_fails_the_file_and_writes_nothing(tmp_path: Path) -> None:
+    def broken_on_dark(images: Images) -> Images:
+        return np.where(images < 0.5, np.float32(np.nan), images)
+
+    picture(tmp_path / "in/a.png", 10)
+    picture(tmp_path / "in/b.png", 200)
+    report = deblur_photographs(FakeEngine(broken_on_dark, context=0), [tmp_path / "in"], tmp_path / "out")
+    assert tree(tmp_path / "out") == ["b.png"] == [path.name for path in report.done]
+    assert [failure.source.name for failure in report.failed] == ["a.png"]
+    assert "NaN or infinity" in report.failed[0].reason
+
+
+def test_an_engine_that_fails_on_one_photograph_goes_on_with_the_next(tmp_path: Path) -> None:
+    def fails_on_dark(images: Images) -> Images:
+        if images.mean() < 0.5:
+            raise EngineError("out of memory")
+        return images
+
+    picture(tmp_path / "in/a.png", 10)
+    picture(tmp_path / "in/b.png", 200)
+    report = deblur_photographs(FakeEngine(fails_on_dark, context=0), [tmp_path / "in"], tmp_path / "out")
+    assert [failure.reason for failure in report.failed] == ["out of memory"]
+    assert [path.name for path in report.done] == ["b.png"]
+
+
+@pytest.mark.parametrize("out", ["in", "in/../in", "link"])
+def test_a_photograph_is_never_overwritten(tmp_path: Path, out: str) -> None:
+    source = picture(tmp_path / "in/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for inputs in ([source], [tmp_path / "in"], [source, tmp_path / "elsewhere.png"]):
+        with pytest.raises(OutputError, match="would overwrite"):
+            deblur_photographs(engine(), inputs, tmp_path / out, overwrite=True)
+    assert value(source) == 10 and tree(tmp_path / "in") == ["a.png"]
+
+
+def test_not_even_that_of_another_input(tmp_path: Path) -> None:
+    picture(tmp_path / "in/sub/a.png")
+    other = picture(tmp_path / "out/sub/a.png", 77)
+    with pytest.raises(OutputError, match=r"out/sub/a\.png would overwrite the photograph .*out/sub/a\.png"):
+        deblur_photographs(engine(), [tmp_path / "in", other], tmp_path / "out", overwrite=True)
+    assert value(other) == 77 and tree(tmp_path / "out") == ["sub/a.png"]
+
+
+def test_two_photographs_with_one_result_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+    picture(tmp_path / "one/a.png")
+    picture(tmp_path / "two/a.png")
+    with pytest.raises(OutputError, match=r"one/a\.png and .*two/a\.png would both be written"):
+        deblur_photographs(engine(), [tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photograph_given_twice_is_done_once(tmp_path: Path) -> None:
+    source = picture(tmp_path / "in/a.png")
+    jobs = find_photographs([tmp_path / "in", source, tmp_path / "in/../in/a.png"], tmp_path / "out")
+    assert jobs == (Job(source, tmp_path / "out/a.png"),)
+
+
+def test_the_results_inside_the_input_folder_are_no_input(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    out = tmp_path / "in/deblurred"
+    for _ in range(2):
+        deblur_photographs(engine(), [tmp_path / "in"], out, overwrite=True)
+    assert tree(tmp_path / "in") == ["a.png", "deblurred/a.png"]
+
+
+def test_hidden_files_and_links_to_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/.a-x1y2.png", "in/._a.png", "in/.thumbnails/a.png", "other/b.png"):
+        picture(tmp_path / name)
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/other").symlink_to(tmp_path / "other")
+    assert [job.source for job in find_photographs([tmp_path / "in"], tmp_path / "out")] == [tmp_path / "in/a.png"]
+
+
+def test_no_photographs_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/notes.txt").write_text("no photograph")
+    with pytest.raises(ImageError, match=r"no photographs in .*in: files ending in \.jpeg"):
+        deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_nothing_can_be_written_no_work_is_begun(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    (tmp_path / "out").write_text("a file")
+    used = engine()
+    with pytest.raises(OutputError, match="choose another place"):
+        deblur_photographs(used, [tmp_path / "in"], tmp_path / "out")
+    assert used.seen == []
+
+
+def test_a_full_disk_ends_the_job_and_what_was_finished_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcdef":
+        picture(tmp_path / f"in/{name}.png")
+
+    def full_at_b(path: Path, photo: Photo) -> None:
+        if path.name == "b.png":
+            raise OutputError("the disk is full")
+        write_photo(path, photo)
+
+    monkeypatch.setattr(photographs, "write_photo", full_at_b)
+    used = engine()
+    with pytest.raises(OutputError, match="the disk is full"):
+        deblur_photographs(used, [tmp_path / "in"], tmp_path / "out")
+    assert tree(tmp_path / "out") == ["a.png"]
+    assert len(used.seen) <= 3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_ctrl_c_and_defects_end_all_threads_and_leave_whole_files(tmp_path: Path, error: type[BaseException]) -> None:
+    for name in "abcd":
+        picture(tmp_path / f"in/{name}.png")
+    calls = 0
+
+    def interrupted(images: Images) -> Images:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise error
+        return 1 - images
+
+    with pytest.raises(error):
+        deblur_photographs(FakeEngine(interrupted, context=0), [tmp_path / "in"], tmp_path / "out")
+    assert tree(tmp_path / "out") == ["a.png", "b.png"]
+    report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in report.skipped] == ["a.png", "b.png"]
+    assert [path.name for path in report.done] == ["c.png", "d.png"]
+
+
+def test_decoding_and_encoding_overlap_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage waits for the other two to be at work at the same time: without overlap nobody would ever come."""
+    for name in "abc":
+        picture(tmp_path / f"in/{name}.png", {"a": 10, "b": 20, "c": 30}[name])
+    meeting = threading.Barrier(3, timeout=20)
+
+    def read(path: Path) -> Photo:
+        if path.name == "c.png":
+            meeting.wait()
+        return read_photo(path)
+
+    def write(path: Path, photo: Photo) -> None:
+        if path.name == "a.png":
+            meeting.wait()
+        write_photo(path, photo)
+
+    def run(images: Images) -> Images:
+        if round(float(images.mean()) * 255) == 20:
+            meeting.wait()
+        return images
+
+    monkeypatch.setattr(photographs, "read_photo", read)
+    monkeypatch.setattr(photographs, "write_photo", write)
+    report = deblur_photographs(FakeEngine(run, context=0), [tmp_path / "in"], tmp_path / "out")
+    assert len(report.done) == 3
+
+
+def test_no_more_than_one_photograph_is_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        picture(tmp_path / f"in/{number}.png")
+    decoded = 0
+    ahead: list[int] = []
+
+    def read(path: Path) -> Photo:
+        nonlocal decoded
+        decoded += 1
+        return read_photo(path)
+
+    used = engine()
+
+    def slow(images: Images) -> Images:
+        time.sleep(0.05)
+        ahead.append(decoded - len(used.seen))
+        return images
+
+    used.function = slow
+    monkeypatch.setattr(photographs, "read_photo", read)
+    deblur_photographs(used, [tmp_path / "in"], tmp_path / "out")
+    assert max(ahead) == 1
+
+
+def test_progress_tells_photographs_and_tiles(tmp_path: Path) -> None:
+    small, large = picture(tmp_path / "in/a.png"), picture(tmp_path / "in/b.png", size=(100, 40))
+    steps: list[Step] = []
+    deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out", tile=32, progress=steps.append)
+    tiles = steps[-1].tiles
+    assert tiles > 1
+    assert steps == [Step(small, 0, 2, tile, 1) for tile in (0, 1)] + [
+        Step(large, 1, 2, tile, tiles) for tile in range(tiles + 1)
+    ]
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:60])
+    report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    assert len(report.failed) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_when_all_is_finished_nothing_is_done(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    used = engine()
+    report = deblur_photographs(used, [tmp_path / "in"], tmp_path / "out")
+    assert report == Report((), (tmp_path / "out/a.png",), (), 0.0) and used.seen == []
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may list everything")
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir(mode=0o000)
+    with pytest.raises(ImageError, match="cannot be listed"):
+        find_photographs([tmp_path / "in"], tmp_path / "out")
