@@ -18,6 +18,8 @@ from mimo.errors import ArtifactError, CheckpointError, MimoError
 from mimo.spec import Shape, ShapeRange
 
 if TYPE_CHECKING:
+    from engines.evaluation import Evaluation
+    from engines.evaluation import Step as PictureStep
     from engines.verification import Verification
     from mimo.artifact import Artifact
     from mimo.checkpoint import Checkpoint
@@ -51,6 +53,18 @@ Images = Annotated[
 ]
 Artifacts = Annotated[
     list[Path] | None, typer.Argument(help="ONNX files and engines; by default all in this folder.", show_default=False)
+]
+
+
+ProtocolChoice = Literal["mimo", "uint8", "realblur"]
+EnsembleChoice = Literal["none", "rot4"]
+Protocol = Annotated[
+    ProtocolChoice,
+    typer.Option(help="mimo: not rounded; uint8: rounded to 8 bits; realblur: brightness and position aligned first."),
+]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Write everything here too.", show_default=False)]
+CsvOut = Annotated[
+    Path | None, typer.Option("--csv", help="Write a line per picture, per scene and overall here.", show_default=False)
 ]
 
 
@@ -260,6 +274,112 @@ def deblur_command(
         raise typer.Exit(FAILED)
 
 
+@app.command("eval")
+def eval_command(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with blur/ and sharp/, or a prepared dataset; by default the photographs that ship with mimo.",
+            show_default=False,
+        ),
+    ] = None,
+    ensemble: Annotated[EnsembleChoice, typer.Option(help="rot4: the mean over four rotations, as in MIMO-UNet++.")] = "none",
+    protocol: Protocol = "mimo",
+    engine: Annotated[EngineChoice, typer.Option(help="The runtime.")] = "auto",
+    device: Annotated[DeviceChoice, typer.Option(help="Where to compute.")] = "auto",
+    json_out: JsonOut = None,
+    csv_out: CsvOut = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with a before/after slider here.", show_default=False)
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="A folder for the restored pictures.", show_default=False)] = None,
+) -> None:
+    """PSNR and SSIM of a model by a named protocol: per picture, per scene and overall, the blurry input beside it."""
+    from engines.evaluation import evaluate
+    from engines.gallery import Gallery
+    from engines.opening import open_engine
+    from mimo.shipped import PHOTOGRAPHS, WEIGHTS
+
+    source = model or WEIGHTS
+    with working(f"loading {source.name}"):
+        runner = open_engine(source, engine, device)
+    gallery = Gallery()
+    with runner, _pictures_bar() as show:
+
+        def progress(step: PictureStep) -> None:
+            show(step)
+            if html_out:
+                gallery.add(step)
+
+        result = evaluate(
+            runner,
+            data or PHOTOGRAPHS,
+            ensemble=ensemble,
+            protocol=protocol,
+            save_dir=save,
+            model=source,
+            progress=progress,
+        )
+    if html_out:
+        gallery.write(html_out, result, f"{source.name} on {Path(result.method['data']).name}")
+    _report_evaluation(result, json_out, csv_out)
+
+
+@app.command("score")
+def score_command(
+    pred_dir: Annotated[Path, typer.Argument(help="The folder of pictures to score.")],
+    truth_dir: Annotated[Path, typer.Argument(help="The folder of sharp pictures of the same names.")],
+    protocol: Protocol = "mimo",
+    json_out: JsonOut = None,
+    csv_out: CsvOut = None,
+) -> None:
+    """The same numbers for anybody's pictures."""
+    from engines.evaluation import score_folders
+
+    with _pictures_bar() as show:
+        result = score_folders(pred_dir, truth_dir, protocol, show)
+    _report_evaluation(result, json_out, csv_out)
+
+
+weights_app = typer.Typer(help="The weights that the authors published.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("list")
+def weights_list_command() -> None:
+    """Say which there are."""
+    from mimo.published import PUBLISHED
+
+    table = Table("name", "model", "trained on", "from", box=None, pad_edge=False)
+    for entry in PUBLISHED.values():
+        table.add_row(entry.name, entry.spec_name, entry.data, entry.url)
+    screen.print(table, soft_wrap=True)
+
+
+@weights_app.command("fetch")
+def weights_fetch_command(
+    name: Annotated[str, typer.Argument(help="One of mimo weights list.")],
+    out: Annotated[Path, typer.Option(help="The folder for the file.")] = Path(),
+) -> None:
+    """Download published weights, convert them to safetensors, and check that they are what came the first time."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mimo.published import fetch, named
+
+    entry = named(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task(entry.name, total=None)
+        path = fetch(entry, out, lambda done, total: bar.update(task, completed=done, total=total))
+    screen.print(f"[bold]{escape(str(path))}[/bold]  {entry.spec_name}, trained on {entry.data}", soft_wrap=True)
+
+
 @app.command("inspect")
 def inspect_command(file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")]) -> None:
     """Say what a file is: network, lineage, precision, inputs and outputs, cost."""
@@ -333,6 +453,33 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     """A spinner with ``what``, which the yielded function changes; on a terminal only."""
     with notes.status(escape(what)) as status:
         yield lambda text: status.update(escape(text))
+
+
+@contextmanager
+def _pictures_bar() -> Iterator[Callable[[PictureStep], None]]:
+    """A progress bar over pictures; on a terminal only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda step: bar.update(task, description=escape(step.score.name), total=step.total, completed=step.done)
+
+
+def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path | None) -> None:
+    """Print and write; exit code 1 when a picture has no number."""
+    from benchmarks.report import evaluation_table
+    from mimo.metrics import DESCRIPTIONS
+
+    if json_out:
+        result.write_json(json_out)
+    if csv_out:
+        result.write_csv(csv_out)
+    screen.print(evaluation_table(result), soft_wrap=True)
+    screen.print(f"protocol {result.protocol}: {DESCRIPTIONS[result.protocol]}", soft_wrap=True)
+    if missing := result.without_number:
+        notes.print(f"[yellow]without a number, and so the mean too: {escape(', '.join(missing[:5]))}[/yellow]", soft_wrap=True)
+        raise typer.Exit(FAILED)
 
 
 def _checkpoint(path: Path | None) -> Checkpoint:

@@ -10,9 +10,11 @@ from rich.table import Table
 
 from benchmarks.bench import Row, speedup
 from benchmarks.measurement import SMALLEST_N_FOR_P95
+from mimo.metrics import LABELS, METRICS, text
 from mimo.spec import Shape
 
 if TYPE_CHECKING:
+    from engines.evaluation import Evaluation, PictureScore, Summary
     from engines.verification import Verification
 
 _COLUMNS = ("median", "p95", "min", "max", "n", "events", "async (not latency)", "vs PyTorch", "checked")
@@ -63,6 +65,27 @@ def verification_table(results: Sequence[Verification]) -> Table:
             table.add_row("" if index else f"  {one.engine}", case.shape, *numbers, _coloured("passed" if case else "failed"))
         if not one.cases:
             table.add_row(f"  {one.engine}", "-", "-", "-", "-", _coloured(one.status))
+    return table
+
+
+def evaluation_table(result: Evaluation) -> Table:
+    """A line per picture (of at most 20: a test set has a thousand, which are for the files), per scene and overall."""
+    metrics = METRICS[result.protocol]
+    table = _table(None, "picture", "pictures", *(LABELS[metric] for metric in metrics))
+
+    def row(name: str, summary: Summary | PictureScore, pictures: int = 1, style: str = "") -> None:
+        scores, blurry = summary.scores, summary.blurry
+        after = [text(metric, scores[metric]) for metric in metrics]
+        before = [f"{text(metric, blurry[metric])} -> " if blurry else "" for metric in metrics]
+        table.add_row(escape(name), str(pictures), *(b + a for b, a in zip(before, after, strict=True)), style=style)
+
+    if len(result.pictures) <= 20:
+        for picture in result.pictures:
+            row(picture.name, picture)
+    if 1 < len(result.scenes) < len(result.pictures):
+        for scene, summary in result.scenes.items():
+            row(scene, summary, summary.pictures)
+    row("overall", result.overall, result.overall.pictures, style="bold")
     return table
 
 

@@ -20,10 +20,15 @@ from numpy.typing import NDArray
 from mimo.errors import MimoError, ShapeError
 
 Protocol = Literal["mimo", "uint8", "realblur"]
-"""``mimo``: not rounded, as MIMO-UNet's authors measure; ``uint8``: both pictures rounded to 8 bits first, as most papers
-do; ``realblur``: brightness and position aligned first, as the authors of the RealBlur dataset do."""
 
 Pixels = NDArray[np.float32]
+
+DESCRIPTIONS: dict[Protocol, str] = {
+    "mimo": "not rounded to 8 bits, as MIMO-UNet's authors measure",
+    "uint8": "rounded to 8 bits first, as most papers measure",
+    "realblur": "brightness and position aligned first, as RealBlur's authors measure",
+}
+"""Each protocol in words."""
 
 METRICS: dict[Protocol, tuple[str, ...]] = {
     "mimo": ("psnr", "ssim_rgb", "ssim_matlab3d"),
@@ -61,13 +66,8 @@ def psnr(prediction: Pixels, truth: Pixels) -> float:
 
 def psnr_uint8(prediction: Pixels, truth: Pixels) -> float:
     """:func:`psnr` after both were saved as 8-bit pictures: about 0.005 to 0.01 dB lower near 31 dB."""
-    return psnr(rounded(prediction), rounded(truth))
-
-
-def rounded(picture: Pixels) -> Pixels:
-    """``picture`` as an 8-bit file gives it back: clamped, rounded to 255 steps, in [0,1] again. NaN stays NaN."""
-    steps: Pixels = np.rint(np.clip(picture, 0, 1) * np.float32(255))
-    return steps / np.float32(255)
+    prediction, truth = _pair(prediction, truth, ranks=(3, 4))
+    return psnr(_rounded(prediction), _rounded(truth))
 
 
 def ssim_rgb(prediction: Pixels, truth: Pixels) -> float:
@@ -158,7 +158,7 @@ def score(prediction: Pixels, truth: Pixels, protocol: Protocol) -> dict[str, fl
     if protocol == "realblur":
         return dict(zip(METRICS[protocol], realblur(prediction, truth), strict=True))
     if protocol == "uint8":
-        prediction, truth = rounded(prediction), rounded(truth)
+        prediction, truth = (_rounded(picture) for picture in _pair(prediction, truth))
     # Rounding twice changes nothing, so one PSNR serves both.
     values = (psnr(prediction, truth), ssim_rgb(prediction, truth), ssim_matlab3d(prediction, truth))
     return dict(zip(METRICS[protocol], values, strict=True))
@@ -203,6 +203,12 @@ def _pair(prediction: Pixels, truth: Pixels, ranks: tuple[int, ...] = (3,)) -> t
     prediction = np.clip(prediction, 0, 1)
     prediction[~finite] = np.nan
     return prediction, truth
+
+
+def _rounded(picture: Pixels) -> Pixels:
+    """``picture``, of :func:`_pair`, as an 8-bit file gives it back."""
+    steps: Pixels = np.rint(picture * np.float32(255))
+    return steps / np.float32(255)
 
 
 def _need(module: str) -> Any:

@@ -1,0 +1,43 @@
+# make demo: from nothing to sharp pictures. make test: everything that CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+MIMO := $(BIN)/mimo
+DEMO := demo
+PHOTOGRAPHS := $(CURDIR)/mimo/photographs
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mimo needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,torch,train,weights,tensorrt-rtx,dev]'
+	touch $@
+
+# The four steps as a person types them, then the photographs. Verification ends with 3 where there is no GPU to run the
+# engine on: passed as far as this machine can tell.
+demo: $(VENV)/installed
+	rm -rf $(DEMO)
+	mkdir $(DEMO)
+	cd $(DEMO) && $(MIMO) export --to onnx
+	cd $(DEMO) && $(MIMO) build-engine --fp16
+	cd $(DEMO) && { $(MIMO) verify --json verification.json || test $$? -eq 3; }
+	cd $(DEMO) && $(MIMO) bench --sync --size 360x640 --max-seconds 10 --json bench.json
+	cd $(DEMO) && $(MIMO) deblur $(PHOTOGRAPHS)/blur --model mimo-unet.onnx --out sharp
+	cd $(DEMO) && $(MIMO) score sharp $(PHOTOGRAPHS)/sharp --protocol mimo --json score.json
+	@echo
+	@echo "sharp pictures:       $(DEMO)/sharp"
+	@echo "FP16 engine:          $(DEMO)/mimo-unet.fp16.engine"
+	@echo "verification report:  $(DEMO)/verification.json"
+	@echo "latencies:            $(DEMO)/bench.json"
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist

@@ -1,0 +1,42 @@
+"""What all tests share: one tiny network and the files made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mimo.files import sha256_of
+from tests.tiny import PROFILE, SPEC, Tiny, tiny_state
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the tiny network: safetensors, float32. To be read only."""
+    from mimo.checkpoint import save_checkpoint
+
+    path = tmp_path_factory.mktemp("tiny") / f"{SPEC.name}.safetensors"
+    save_checkpoint(path, SPEC, tiny_state(), {"origin": "random"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint: Path) -> Iterator[Tiny]:
+    """The tiny network as checkpoint, FP32 and FP16 ONNX, and as engine; a test that changed them is found out at the end."""
+    from engines.build import build_engine
+    from export.to_fp16 import convert_to_fp16
+    from export.to_onnx import export_onnx
+    from mimo.checkpoint import load_checkpoint
+
+    folder = tiny_checkpoint.parent
+    onnx, fp16, engine = (folder / f"{SPEC.name}{suffix}" for suffix in (".onnx", ".fp16.onnx", ".fp16.engine"))
+    made = Tiny(folder, tiny_checkpoint, onnx, fp16, engine)
+    build_engine(convert_to_fp16(export_onnx(load_checkpoint(tiny_checkpoint), onnx), fp16), engine, shapes=PROFILE)
+    before = _contents(folder)
+    yield made
+    assert _contents(folder) == before, "a test wrote into the session's folder: it must copy what it changes"

@@ -1,0 +1,181 @@
+"""What may pass, what must not, and what must not be called passed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.inputs import list_pairs, list_photographs, photograph_batch
+from engines.opening import open_engine
+from engines.protocol import Images
+from engines.verification import (
+    TOLERANCES,
+    Reference,
+    Verification,
+    cases_for,
+    compare_images,
+    tolerance_of,
+    verify_numerics,
+    verify_structure,
+    write_verifications,
+)
+from mimo.artifact import open_artifact, sidecar_of
+from mimo.errors import ImageError
+from mimo.shipped import PHOTOGRAPHS
+from mimo.spec import Shape, ShapeRange
+from tests.fake_engine import FakeEngine
+from tests.tiny import Tiny
+
+OPTIMUM = Shape(1, 64, 96)
+
+
+def verify(tiny: Tiny, change: object = None, pairs: bool = False) -> Verification:
+    """The tiny ONNX file in ONNX Runtime; ``change`` is applied to what it returns."""
+    artifact = open_artifact(tiny.onnx)
+    photographs = list_photographs(PHOTOGRAPHS)
+    folder = [(path, PHOTOGRAPHS / "sharp" / path.name) for path in photographs[:1]] if pairs else []
+    with open_engine(tiny.checkpoint) as reference, open_engine(tiny.onnx, "onnxruntime") as engine:
+        candidate = FakeEngine(lambda images: change(engine(images)) if callable(change) else engine(images), context=0)
+        return verify_numerics(artifact, candidate, Reference(reference), "0" * 64, photographs, optimum=OPTIMUM, pairs=folder)
+
+
+def test_a_faithful_engine_passes(tiny: Tiny) -> None:
+    result = verify(tiny)
+    assert result.status == "passed"
+    assert [case.shape for case in result.cases] == ["1x16x16", "1x64x96", "1x180x324", "2x128x192"]
+    assert all(case.psnr > 120 for case in result.cases)
+
+
+def spoil(where: tuple[slice | int, ...], value: float) -> object:
+    def change(images: Images) -> Images:
+        images = images.copy()
+        images[where] += np.float32(value)
+        return images
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoil((0, 0, 3, 5), 2e-4),
+        spoil((0, 0, 3, 5), np.nan),
+        spoil((-1, 2, 15, 15), np.inf),
+        spoil((slice(None),), 5e-5),
+        lambda images: images[:, :, :-4],
+        lambda images: images[:, ::-1],
+        lambda images: np.full_like(images, np.nan),
+    ],
+    ids=["one pixel", "one NaN", "one infinity", "all a little", "another shape", "BGR", "nothing written"],
+)
+def test_a_wrong_engine_fails(tiny: Tiny, change: object) -> None:
+    result = verify(tiny, change)
+    assert result.status == "failed"
+    assert not any(result.cases)
+
+
+def test_an_error_in_a_batch_alone_is_found(tiny: Tiny) -> None:
+    result = verify(tiny, lambda images: images[::-1])
+    assert [bool(case) for case in result.cases] == [True, True, True, False]
+    assert result.status == "failed"
+
+
+def test_the_change_of_psnr_against_the_truth(tiny: Tiny) -> None:
+    quality = verify(tiny, pairs=True).quality
+    assert quality is not None
+    assert quality.passed
+    assert quality.blurry == pytest.approx(24.05, abs=0.001)
+    assert quality.candidate == pytest.approx(quality.reference, abs=0.001)
+
+
+@pytest.mark.parametrize(("error", "passes"), [(TOLERANCES["fp16"].max_error, False), (9e-4, True)])
+def test_thresholds_are_held(error: float, passes: bool) -> None:
+    expected = np.full((1, 3, 16, 16), 0.5, np.float32)
+    assert bool(compare_images(expected, expected + np.float32(error), TOLERANCES["fp16"])) == passes
+
+
+def test_the_coarser_precision_decides(tiny: Tiny) -> None:
+    fp32, fp16 = open_artifact(tiny.onnx), open_artifact(tiny.fp16)
+    assert tolerance_of(fp32, "fp32") == TOLERANCES["fp32"]
+    assert tolerance_of(fp16, "fp32") == TOLERANCES["fp16"]
+    assert tolerance_of(fp32, "bf16") == tolerance_of(fp16, "bf16") == TOLERANCES["bf16"]
+    assert tolerance_of(replace(fp32, precision="mixed"), "fp32") == TOLERANCES["fp16"]
+
+
+def test_an_engine_is_verified_within_its_profile(tiny: Tiny) -> None:
+    artifact = open_artifact(tiny.engine)
+    assert artifact.shapes is not None
+    shapes = cases_for(artifact, OPTIMUM)
+    assert shapes[:2] == [artifact.shapes.min, artifact.shapes.opt]
+    assert all(shape in artifact.shapes for shape in shapes)
+    narrow = replace(artifact, shapes=ShapeRange(Shape(1, 64, 64), Shape(1, 64, 64), Shape(1, 64, 64)))
+    assert cases_for(narrow, OPTIMUM) == [Shape(1, 64, 64)]
+
+
+@pytest.fixture
+def engine(tiny: Tiny, tmp_path: Path) -> Path:
+    for path in (tiny.engine, tiny.fp16):
+        shutil.copy(path, tmp_path)
+        shutil.copy(sidecar_of(path), tmp_path)
+    return tmp_path / tiny.engine.name
+
+
+def test_without_a_gpu_the_structure_is_checked_and_nothing_passes(engine: Path) -> None:
+    result = verify_structure(open_artifact(engine), "0" * 64, "no GPU")
+    assert result.status == "not run"
+    assert result.to_json()["numerics"] == "not run (no GPU)"
+    assert "in fp16; inner casts: 0" in str(result.structure)
+
+
+def test_a_forged_receipt_fails(engine: Path) -> None:
+    content = json.loads(sidecar_of(engine).read_text())
+    content["receipt"]["convolutions"] = {"fp16": 99}
+    sidecar_of(engine).write_text(json.dumps(content))
+    result = verify_structure(open_artifact(engine), "0" * 64, "no GPU")
+    assert result.status == "failed"
+    assert "99 in fp16" in str(result.failure)
+
+
+def test_a_changed_or_missing_graph_fails(engine: Path, tiny: Tiny) -> None:
+    graph = engine.with_name(tiny.fp16.name)
+    shutil.copy(tiny.onnx, graph)
+    shutil.copy(sidecar_of(tiny.onnx), sidecar_of(graph))
+    assert "has changed since" in str(verify_structure(open_artifact(engine), "0" * 64, "no GPU").failure)
+    graph.unlink()
+    assert verify_structure(open_artifact(engine), "0" * 64, "no GPU").status == "failed"
+
+
+def test_the_report_stands_beside_the_artifact(tiny: Tiny, engine: Path) -> None:
+    result = verify_structure(open_artifact(engine), "0" * 64, "no GPU")
+    [path] = write_verifications([result, result])
+    assert path == engine.with_name(engine.name + ".verification.json")
+    entries = json.loads(path.read_text())
+    assert [entry["sha256"] for entry in entries] == [open_artifact(engine).sha256] * 2
+    nan = Verification(
+        open_artifact(engine), "0" * 64, "x", TOLERANCES["fp16"], (verify(tiny, spoil((0, 0, 0, 0), np.nan)).cases[0],)
+    )
+    assert nan.to_json()["cases"][0]["psnr"] == "nan"
+    assert json.loads(json.dumps(nan.to_json(), allow_nan=False))["status"] == "failed"
+
+
+def test_photographs_as_input(tmp_path: Path) -> None:
+    photographs = list_photographs(PHOTOGRAPHS)
+    batch = photograph_batch(photographs, Shape(2, 64, 96))
+    assert batch.shape == (2, 3, 64, 96)
+    assert not np.array_equal(batch[0], batch[1])
+    wide = photograph_batch(photographs, Shape(1, 16, 1300))
+    np.testing.assert_array_equal(wide[0, :, :, 1279], wide[0, :, :, 1280])
+    assert len(list_pairs(PHOTOGRAPHS)) == 3
+    assert list_pairs(PHOTOGRAPHS / "blur") == []
+    with pytest.raises(ImageError, match="holds no photographs"):
+        list_photographs(tmp_path)
+    (tmp_path / "blur").mkdir()
+    (tmp_path / "sharp").mkdir()
+    shutil.copy(photographs[0], tmp_path / "blur")
+    with pytest.raises(ImageError, match="no partner"):
+        list_pairs(tmp_path)
