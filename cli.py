@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +65,17 @@ JsonOut = Annotated[Path | None, typer.Option("--json", help="Write everything h
 CsvOut = Annotated[
     Path | None, typer.Option("--csv", help="Write a line per picture, per scene and overall here.", show_default=False)
 ]
+
+
+@app.callback(invoke_without_command=False)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        screen.print(f"mimo {version_of('mimo-deblur')}")
+        raise typer.Exit
 
 
 @app.command("export")
@@ -435,16 +445,11 @@ def doctor_command() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error of ours is one sentence on stderr and exit code 2."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app(standalone_mode=True)
+        app()
     except MimoError as error:
         notes.print(f"[red]mimo:[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(REFUSED)
-    except KeyboardInterrupt:
-        notes.print("mimo: stopped.")
-        sys.exit(130)
     sys.exit(0)
 
 
@@ -548,7 +553,6 @@ def _verify(
     from benchmarks.bench import jobs_for
     from engines.inputs import list_pairs, list_photographs
     from engines.opening import open_engine
-    from engines.pytorch import PyTorchEngine
     from engines.verification import Reference, verify_numerics, verify_structure
     from mimo.artifact import open_artifact
     from mimo.errors import EngineUnavailable
@@ -558,6 +562,8 @@ def _verify(
     photographs = list_photographs(images or PHOTOGRAPHS)
     pairs = list_pairs(images) if images else []
     checkpoint = _checkpoint(against)
+    from engines.pytorch import PyTorchEngine  # after what says that torch is missing
+
     for artifact in artifacts:
         if artifact.checkpoint_sha256 != checkpoint.sha256:
             raise ArtifactError(

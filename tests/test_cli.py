@@ -1,0 +1,285 @@
+"""The commands as a person types them, and what they say to bad input: one sentence, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cli
+from engines.inputs import list_photographs
+from mimo.artifact import open_artifact, sidecar_of
+from mimo.shipped import PHOTOGRAPHS
+from tests.tiny import Tiny
+
+Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def mimo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in an empty folder: its exit code, its output and its errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mimo", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def crop(path: Path, folder: Path, size: tuple[int, int]) -> Path:
+    """The middle of a real photograph, small enough for a test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Image.open(path) as image:
+        left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+        image.crop((left, top, left + size[0], top + size[1])).save(folder / path.name)
+    return folder / path.name
+
+
+def test_the_line_from_a_checkpoint_to_pictures(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    name = tiny.checkpoint.stem
+    code, out, _ = mimo("export", tiny.checkpoint, "--to", "onnx")
+    assert (code, listing(tmp_path)) == (0, {f"{name}.onnx", f"{name}.onnx.json"})
+
+    code, out, _ = mimo("build-engine", "--fp16")
+    assert code == 0
+    assert "convolutions: 36 in fp16; inner casts: 0" in out
+    assert open_artifact(tmp_path / f"{name}.fp16.engine").parent == f"{name}.fp16.onnx"
+
+    code, out, _ = mimo("verify", "--against", tiny.checkpoint, "--size", "64x96", "--json", "report.json")
+    assert code == 3, "the engine's numerics cannot run without a GPU, and that is no pass"
+    assert "numerics: not run (no GPU)" in out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert sorted((entry["file"], entry["status"]) for entry in report) == [
+        (f"{name}.fp16.engine", "not run"),
+        *[(f"{name}.fp16.onnx", "passed")] * 2,
+        *[(f"{name}.onnx", "passed")] * 2,
+    ]
+
+    arguments = (
+        "--against",
+        tiny.checkpoint,
+        "--size",
+        "64x96",
+        "--min-samples",
+        "2",
+        "--max-seconds",
+        "0",
+        "--json",
+        "bench.json",
+    )
+    code, out, _ = mimo("bench", "--sync", *arguments)
+    assert code == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [row["verified"] for row in rows] == ["reference", "-", *["verified"] * 4]
+    assert "async (not latency)" in out
+    assert "GPU" in rows[1]["reason"]
+
+    crop(list_photographs(PHOTOGRAPHS)[0], tmp_path / "photos" / "trip", (96, 64))
+    code, out, _ = mimo("deblur", "photos", "--out", "sharp", "--model", f"{name}.onnx")
+    assert code == 0
+    with Image.open(next((tmp_path / "sharp" / "trip").iterdir())) as restored:
+        assert restored.size == (96, 64)
+    code, out, _ = mimo("deblur", "photos", "--out", "sharp", "--model", f"{name}.onnx")
+    assert "0 done, 1 there already" in out
+
+
+def test_a_failed_verification_ends_with_1(mimo: Run, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engines.onnxruntime import OnnxRuntimeEngine
+
+    restored = OnnxRuntimeEngine.__call__
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", lambda self, images: restored(self, images) + np.float32(0.01))
+    shutil.copy(tiny.onnx, tmp_path)
+    arguments = ("--against", tiny.checkpoint, "--size", "64x96", "--engine", "onnxruntime")
+    code, out, _ = mimo("verify", tiny.onnx.name, *arguments)
+    assert code == 1
+    assert "failed" in out
+    assert json.loads((tmp_path / f"{tiny.onnx.name}.verification.json").read_text())[0]["status"] == "failed"
+
+
+@pytest.mark.parametrize("file", ["checkpoint", "onnx", "fp16", "engine"])
+def test_inspect(mimo: Run, tiny: Tiny, file: str) -> None:
+    code, out, _ = mimo("inspect", getattr(tiny, file))
+    assert code == 0
+    assert "mimo-unet-w8-b1" in out
+    assert ("GMAC" in out) == (file in ("onnx", "fp16"))
+    assert ("receipt" in out) == (file == "engine")
+
+
+def test_doctor(mimo: Run) -> None:
+    code, out, _ = mimo("doctor")
+    assert code == 0
+    assert "openvino" in out
+    assert "mimo-deblur[tensorrt]" in out
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A few bytes that claim to be an enormous picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10**6)) + chunk(b"IEND", b"")
+
+
+def changed_bytes(tiny: Tiny, folder: Path) -> list[object]:
+    path = folder / tiny.onnx.name
+    shutil.copy(sidecar_of(tiny.onnx), folder)
+    path.write_bytes(tiny.onnx.read_bytes() + b"\0")
+    return ["inspect", path.name]
+
+
+def another_model(tiny: Tiny, folder: Path) -> list[object]:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph), str(folder / "other.onnx"))
+    return ["build-engine", "other.onnx", "--fp16"]
+
+
+def another_network(tiny: Tiny, folder: Path) -> list[object]:
+    import torch
+
+    torch.save({"conv1.weight": torch.zeros(3, 3)}, folder / "resnet.pkl")
+    return ["export", "resnet.pkl"]
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("run-by-the-pickle", "w")
+
+
+def hostile(tiny: Tiny, folder: Path) -> list[object]:
+    import torch
+
+    torch.save({"model": _Payload()}, folder / "hostile.pkl")
+    return ["export", "hostile.pkl"]
+
+
+def small_profile(tiny: Tiny, folder: Path) -> list[object]:
+    return ["build-engine", tiny.onnx, "--fp16", "--min", "1x128x128", "--opt", "1x64x64", "--out", folder / "x.engine"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (changed_bytes, "has changed since"),
+        (another_model, "ONNX file of another model"),
+        (another_network, "another network"),
+        (hostile, "wants to run code .* nothing ran"),
+        (small_profile, "min <= opt <= max"),
+        (lambda tiny, folder: ["bench", tiny.onnx, "--size", "8x64"], "at least 16 pixels"),
+        (lambda tiny, folder: ["bench", tiny.onnx, "--size", "big"], "is not a size"),
+        (lambda tiny, folder: ["build-engine"], "run mimo export --to onnx first"),
+        (lambda tiny, folder: ["verify"], "run mimo export --to onnx first"),
+        (lambda tiny, folder: ["export", "missing.pkl"], "is not there"),
+        (lambda tiny, folder: ["export", "--io-fp16"], "--io-fp16 goes with --fp16"),
+        (lambda tiny, folder: ["verify", tiny.onnx], "made from another checkpoint .* --against"),
+        (lambda tiny, folder: ["deblur", ".", "--out", "out", "--model", tiny.engine], "GPU"),
+        (lambda tiny, folder: ["export", tiny.checkpoint, "--out", "/proc/a/x.onnx"], "could not be written"),
+    ],
+)
+def test_bad_input(mimo: Run, tiny: Tiny, tmp_path: Path, prepare: Callable[[Tiny, Path], list[object]], says: str) -> None:
+    arguments = prepare(tiny, tmp_path)
+    before = listing(tmp_path)
+    code, _, err = mimo(*arguments)
+    sentence = " ".join(err.split())
+    assert code == 2, sentence
+    assert sentence.startswith("mimo:")
+    assert "Traceback" not in err
+    assert re.search(says, sentence), sentence
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bomb", "text"])
+def test_a_bad_photograph_is_reported_and_the_rest_is_done(mimo: Run, tiny: Tiny, tmp_path: Path, kind: str) -> None:
+    good = crop(list_photographs(PHOTOGRAPHS)[0], tmp_path / "photos", (64, 48))
+    content = {"truncated": good.read_bytes()[:1500], "bomb": png_claiming(60000, 60000), "text": b"not a picture"}[kind]
+    (tmp_path / "photos" / "bad.png").write_bytes(content)
+    code, out, err = mimo("deblur", "photos", "--out", "sharp", "--model", tiny.onnx)
+    assert code == 1
+    assert "1 done, 0 there already, 1 not done" in out
+    assert "bad.png" in err
+    assert "Traceback" not in err
+    assert listing(tmp_path / "sharp") == {good.name}
+
+
+def test_help_is_quick_and_light() -> None:
+    heavy = {
+        "torch",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "polygraphy",
+        "pyvips",
+        "tensorrt",
+        "tensorrt_rtx",
+        "safetensors",
+    }
+    code = (
+        "import sys, cli\nsys.argv[1:] = ['--help']\n"
+        f"try: cli.main()\nexcept SystemExit: pass\nprint(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def test_deploying_needs_no_torch(tiny: Tiny, tmp_path: Path) -> None:
+    """An environment that lacks torch altogether: everything this one has installed, but for torch."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    installed = Path(np.__file__).parent.parent
+    for entry in installed.iterdir():
+        if not entry.name.startswith(("torch", "functorch", "__editable__", "__pycache__")) and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
+    photo = crop(list_photographs(PHOTOGRAPHS)[0], tmp_path / "photos", (64, 48))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)])}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", "-m", "cli", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    gone = subprocess.run(
+        [sys.executable, "-S", "-c", "import torch"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "No module named 'torch'" in gone.stderr
+
+    shutil.copy(tiny.onnx, tmp_path)
+    name = tiny.onnx.name
+    assert "4*h" in run("inspect", name).stdout
+    for engine in ("onnxruntime", "openvino"):
+        done = run("deblur", photo, "--out", f"out-{engine}", "--model", name, "--engine", engine)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / f"out-{engine}" / photo.name).is_file()
+    done = run("bench", name, "--sync", "--size", "32x32", "--min-samples", "1", "--max-seconds", "0")
+    assert done.returncode == 0, done.stderr
+    assert run("build-engine", name, "--fp16").returncode == 0
+    for arguments in (["export"], ["verify"], ["deblur", photo, "--out", "x"]):
+        done = run(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "torch" in done.stderr
+        assert "Traceback" not in done.stderr
