@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -52,6 +52,27 @@ def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
             row.verified,
         )
     return table
+
+
+def readme_table(report: Mapping[str, Any]) -> str:
+    """The rows of a bench report, as ``mimo bench --json`` writes it, in Markdown; seconds, with the machine above."""
+    context = report["context"]
+    flags = ", ".join(context["cpu_flags"])
+    lines = [
+        f"{report['shape']} on {context['cores']} cores of {context['cpu']} ({flags}), GPU: {context['gpu'] or 'none'}:",
+        "",
+        "| file | engine | median | min | max | n | vs eager PyTorch | checked |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    medians = {row["verified"]: row["summary_seconds"]["median"] for row in report["rows"] if row["summary_seconds"]}
+    for row in report["rows"]:
+        if (summary := row["summary_seconds"]) is None:
+            lines.append(f"| {row['file']} | {row['engine']} | not run | | | | | {row['verified']} |")
+            continue
+        seconds = " | ".join(f"{summary[name]:.2f} s" for name in ("median", "min", "max"))
+        ratio = f"{medians['reference'] / summary['median']:.2f}x" if "reference" in medians else "-"
+        lines.append(f"| {row['file']} | {row['engine']} | {seconds} | {summary['n']} | {ratio} | {row['verified']} |")
+    return "\n".join(lines)
 
 
 def verification_table(results: Sequence[Verification]) -> Table:

@@ -15,8 +15,8 @@ import numpy as np
 from engines.protocol import Engine, Runtime
 from engines.tiles import restore_tiled
 from mimo.artifact import tool_versions
-from mimo.datasets import DataError, Pair, found_in, open_pairs, pictures_in, some
-from mimo.errors import EngineError, ShapeError
+from mimo.datasets import Pair, found_in, open_pairs, pictures_in, some
+from mimo.errors import DataError, EngineError, ShapeError
 from mimo.files import sha256_of, write_bytes, write_json
 from mimo.images import Pixels, photo_size, read_photo, read_rgb, write_photo
 from mimo.metrics import METRICS, Protocol, score

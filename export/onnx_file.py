@@ -37,7 +37,7 @@ def with_lineage(model: ir.Model, artifact: Artifact) -> onnx.ModelProto:
 def write_onnx(proto: onnx.ModelProto, artifact: Artifact) -> Artifact:
     """Write the file, then its sidecar, each atomically; return ``artifact`` with the hash of the bytes."""
     with atomic(artifact.path) as temporary:
-        onnx.save(proto, str(temporary))
+        onnx.save(proto, str(temporary), format="protobuf")  # whatever the name ends in
         artifact = replace(artifact, sha256=sha256_of(temporary))
     artifact.write_sidecar()
     return artifact

@@ -41,10 +41,10 @@ def to_fp16(model: ir.Model, *, io_fp16: bool = False) -> ir.Model:
             _halve(graph, value)
     for node in graph:
         for output in node.outputs:
-            output.dtype = ir.DataType.FLOAT16
+            output.type = ir.TensorType(ir.DataType.FLOAT16)  # a new one: the copy shares the old one with its source
     for value in graph.inputs:
         if io_fp16:
-            value.dtype = ir.DataType.FLOAT16
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
         else:
             cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16.value}, name=f"{value.name}_to_fp16")
             inner = cast.outputs[0]

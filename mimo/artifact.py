@@ -112,7 +112,9 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
                 f"{source} has schema {lineage['schema']}, this version of mimo reads {SCHEMA}: make the file again with it."
             )
         if lineage["format"] not in get_args(Format) or lineage["precision"] not in get_args(Precision):
-            raise KeyError("format or precision")
+            raise ValueError("format or precision")
+        if lineage["io"] not in ("float32", "float16"):
+            raise ValueError("io")
         model, shapes, receipt = lineage["model"], lineage["shapes"], lineage["receipt"]
         return Artifact(
             path=path,
@@ -131,7 +133,7 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
             compute_capabilities=tuple(lineage["compute_capabilities"]),
             tools=lineage["tools"],
         )
-    except (KeyError, TypeError, ValueError, ShapeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ShapeError) as error:
         raise ArtifactError(f"{source} is damaged ({error!r}): make the file again with mimo.") from error
 
 
@@ -143,7 +145,10 @@ def open_artifact(path: Path) -> Artifact:
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is not there: make it with mimo export or mimo build-engine, or check the name.")
-    sha256 = sha256_of(path)
+    try:
+        sha256 = sha256_of(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
     sidecar = sidecar_of(path)
     if sidecar.is_file():
         try:
@@ -171,8 +176,8 @@ def load_onnx(path: Path) -> ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load(str(path))
-    except (DecodeError, OSError, ValueError) as error:
+        return onnx.load(str(path), format="protobuf")
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not a readable ONNX file: export it again with mimo export.") from error
 
 

@@ -13,16 +13,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mimo.errors import CheckpointError
-from mimo.files import atomic, sha256_of
+from mimo.files import sha256_of, write_bytes
 from mimo.model import MIMOUNet
 from mimo.spec import ModelSpec
 
 LINEAGE = "mimo.lineage"
 """The metadata key of our safetensors files; its value is a JSON object of strings."""
+
+_REFUSALS = ("unsupported global", "call reduce for unrecognized", "only create new object", "only build tensor")
+"""How torch says that a pickle names a class or a function that it will not call."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,21 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: these are the weights of {found.name}, not of {spec.name}.")
     dtype = torch.float16 if half else torch.float32
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in checked.items()}
-    with atomic(path) as temporary:
-        # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
-        save_file(tensors, temporary, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)})
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {key} exceeds what float16 can hold; save this checkpoint in float32.")
+    # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
+    # As bytes, because safetensors' own writing reports a full disk as an error of its format.
+    write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)}))
 
 
 def _is_safetensors(path: Path) -> bool:
     """By content, not by name: the length of a JSON header, then the header."""
-    with path.open("rb") as file:
-        start = file.read(9)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
     return len(start) == 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size
 
 
@@ -88,6 +97,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             lineage = json.loads(metadata.get(LINEAGE, "{}"))
+            if not isinstance(lineage, dict) or not all(isinstance(value, str) for value in lineage.values()):
+                raise ValueError("its lineage is no object of strings")
             return {key: file.get_tensor(key) for key in file.keys()}, lineage  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from error
@@ -95,21 +106,23 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
-        with warnings.catch_warnings():
+        # The open file, not its name: torch goes by the suffix.
+        with warnings.catch_warnings(), path.open("rb") as file:
             # torch remarks on old pickle protocols; whatever matters to the user is an error of ours.
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch says in prose what it refused; a file that is no pickle at all ends here as well.
-        if "Unsupported global" in str(error) or "Unsupported operand" in str(error) or "Unsupported class" in str(error):
+        if any(refusal in str(error).lower() for refusal in _REFUSALS):
             raise CheckpointError(
                 f"{path} wants to run code while it is loaded, and was refused; nothing ran. "
                 "Ask for it as safetensors, or as a file that holds tensors only."
             ) from error
         raise CheckpointError(
-            f"{path} is no checkpoint that can be read: expected safetensors or a torch.save file."
+            f"{path} is no checkpoint that can be read, and nothing in it ran: "
+            "expected safetensors, or a file that torch.save wrote with its default protocol."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except Exception as error:  # damaged bytes make torch fail in every way there is, assertions among them
         raise CheckpointError(f"{path} is damaged or no checkpoint: copy or download it again.") from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
@@ -137,6 +150,9 @@ def _checked(state: Mapping[str, Any], path: Path) -> tuple[ModelSpec, dict[str,
             f"{path} is not a checkpoint of {spec.name}: {len(missing)} keys are missing, {len(extra)} unknown and "
             f"{len(wrong)} of another shape, {odd[0]} among them."
         )
+    for key in expected:
+        if not state[key].is_floating_point() or state[key].layout != torch.strided or state[key].is_meta:
+            raise CheckpointError(f"{path}: {key} holds no dense floating-point weights: save model.state_dict() instead.")
     tensors = {key: state[key].to(torch.float32) for key in expected}
     for key, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):

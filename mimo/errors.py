@@ -9,6 +9,8 @@
     +-- EngineUnavailable     the runtime or the device that was asked for is not here
     +-- EngineError           the runtime was there and failed
     +-- ImageError            a picture that cannot be read or written
+    +-- DataError             a dataset that is not what it should be
+    +-- TrainingError         a training that cannot begin or go on
     +-- OutputError           a result that cannot be written (full disk, permissions)
 
 Whatever else is raised is a defect of this project.
@@ -55,3 +57,11 @@ class ImageError(MimoError):
 
 class OutputError(MimoError):
     """A result that cannot be written; whatever stood there before is untouched."""
+
+
+class DataError(MimoError):
+    """Pictures that make no dataset: a missing partner, unequal sizes, a folder that is not the one expected."""
+
+
+class TrainingError(MimoError):
+    """A run that cannot start as asked, or that stopped on its own: diverged, lost a worker, ran out of memory."""

@@ -12,6 +12,10 @@ SMALLEST_SIDE = 16
 """The shortest side in pixels that is accepted: four samples at the coarsest scale."""
 
 
+SMALLEST_WIDTH = 2
+"""With fewer channels the shallow features, which carry the image itself, have none left to compute."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """One variant of MIMO-UNet, told by its tensor shapes alone.
@@ -48,7 +52,12 @@ class ModelSpec:
             raise CheckpointError(
                 "this is a checkpoint of another network: MIMO-UNet's keys (Encoder.0.layers.*, feat_extract.0.*) are missing."
             )
-        depth, width = max(blocks) + 1, first[0]
+        depth, width = len(blocks), first[0]
+        if blocks != set(range(depth)) or width < SMALLEST_WIDTH:
+            raise CheckpointError(
+                f"no MIMO-UNet is like this: residual blocks numbered up to {max(blocks)}, {depth} of them, "
+                f"and {width} channels; download the checkpoint again."
+            )
         for known in SPECS.values():
             if (known.residual_blocks, known.width) == (depth, width):
                 return known
@@ -97,7 +106,7 @@ class Shape:
     def parse(cls, text: str) -> Shape:
         """``"1x720x1280"`` (batch, height, width) or ``"720x1280"`` (batch 1). Raises :class:`ShapeError`."""
         numbers = text.lower().split("x")
-        if len(numbers) not in (2, 3) or not all(number.isdecimal() for number in numbers):
+        if len(numbers) not in (2, 3) or not all(number.isdecimal() and len(number) < 10 for number in numbers):
             raise ShapeError(f"{text!r} is not a size: write HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, such as 1x720x1280.")
         values = [int(number) for number in numbers]
         return cls(*values) if len(values) == 3 else cls(1, *values)

@@ -17,8 +17,7 @@ from engines.protocol import Images
 from engines.pytorch import PyTorchEngine
 from mimo import metrics
 from mimo.checkpoint import Checkpoint
-from mimo.datasets import DataError
-from mimo.errors import EngineError, ImageError, MimoError, OutputError, ShapeError
+from mimo.errors import DataError, EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import sha256_of
 from mimo.spec import SPECS, Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours

@@ -293,7 +293,7 @@ def google(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> Published:
     def local(session: requests.Session, url: str, **options: object) -> requests.Response:
         parts = urlsplit(url)
         assert parts.hostname in ("drive.google.com", "drive.usercontent.google.com")
-        return get(session, f"{drive.address}{parts.path}?{parts.query}", **options)  # type: ignore[arg-type]
+        return get(session, f"{drive.address}{parts.path}?{parts.query}", **options)
 
     monkeypatch.setattr(requests.Session, "get", local)
     return Published("some-weights", SPEC.name, "GoPro", PUBLISHED["mimo-unet-gopro"].url)

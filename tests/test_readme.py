@@ -1,0 +1,74 @@
+"""The README's commands exist as written, with these options; what it quotes of the project is what the project has."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import cli
+from engines.build import DEFAULT_SHAPES
+from engines.verification import TOLERANCES
+from mimo.images import PHOTO_SUFFIXES
+from mimo.shipped import WEIGHTS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# In code blocks at the start of a line, in the text between backticks.
+COMMANDS = sorted(
+    {" ".join(found.split()) for found in re.findall(r"(?:^|`)(mimo [a-z][^`#]*?)(?=\s*#|`|$)", README, re.MULTILINE)}
+)
+
+
+def test_it_has_commands() -> None:
+    assert len(COMMANDS) > 10
+    assert {"mimo export --to onnx", "mimo build-engine --fp16", "mimo verify", "mimo bench --sync"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_and_options_exist(line: str) -> None:
+    command = typer.main.get_command(cli.app)
+    words = line.split()[1:]
+    while words and hasattr(command, "commands") and words[0] in command.commands:
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands"), f"{line}: no such command"
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    written = set(re.findall(r"--[a-z0-9-]+", " ".join(words)))
+    assert written <= options, f"{line}: {written - options}"
+
+
+def test_the_two_make_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"\nmake {target} " in README
+        assert f"\n{target}: " in makefile
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert ci.rstrip().endswith("make test")
+
+
+def test_thresholds_are_those_of_the_code() -> None:
+    for precision, tolerance in TOLERANCES.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| {precision} |"))
+        error, psnr = row.split("|")[2:4]
+        assert float(error) == tolerance.max_error
+        assert float(psnr.removesuffix(" dB ")) == tolerance.min_psnr
+
+
+def test_quotations() -> None:
+    assert str(DEFAULT_SHAPES) in README
+    for shape, option in ((DEFAULT_SHAPES.min, "--min"), (DEFAULT_SHAPES.opt, "--opt"), (DEFAULT_SHAPES.max, "--max")):
+        assert f"{option} {shape}" in README
+    assert WEIGHTS.relative_to(ROOT).as_posix() in README
+    for suffix in PHOTO_SUFFIXES - {".jpg", ".tif"}:
+        assert suffix.removeprefix(".").upper() in README.upper()
+
+
+def test_measured_figures_are_those_of_the_committed_results() -> None:
+    """The README's table is the one that the committed report gives."""
+    from benchmarks.report import readme_table
+
+    results = json.loads((ROOT / "benchmarks" / "results" / "cpu-1x720x1280.json").read_text())
+    assert readme_table(results) in README
