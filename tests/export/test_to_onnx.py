@@ -118,6 +118,7 @@ def test_onnxruntime_computes_what_pytorch_computes(
         np.testing.assert_allclose(found, scale, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) -> None:
     """From another process, in another folder, with other hashes of strings."""
     program = (
