@@ -35,7 +35,7 @@ def test_commands_and_options_exist(line: str) -> None:
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
     assert not hasattr(command, "commands"), f"{line}: no such command"
-    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options = {"--help"} | {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     written = set(re.findall(r"--[a-z0-9-]+", " ".join(words)))
     assert written <= options, f"{line}: {written - options}"
 

@@ -255,6 +255,13 @@ def test_another_structure_is_refused(model: onnx.ModelProto, outputs: tuple[str
         check_structure(model, outputs)
 
 
+def test_an_output_of_another_size_is_refused() -> None:
+    model = small()
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_param = "unknown"
+    with pytest.raises(ExportError, match=r"sharp is float32 batch x 3 x 4\*h x unknown, not batch"):
+        check_structure(model, ("sharp",))
+
+
 def test_an_invalid_graph_is_refused() -> None:
     model = small()
     model.graph.node[0].op_type = "NoSuchOperator"

@@ -266,23 +266,20 @@ def test_a_truncated_file(path: Path, state: State, write: Callable[[Any, Path],
 
 
 @pytest.mark.parametrize("write", [as_zip, as_legacy, lambda state, path: save_checkpoint(path, SPEC, state, {})])
-def test_damaged_bytes_are_refused_or_harmless(
-    path: Path, state: State, write: Callable[[Any, Path], None], subtests: pytest.Subtests
-) -> None:
+def test_damaged_bytes_are_refused_or_harmless(path: Path, state: State, write: Callable[[Any, Path], None]) -> None:
     """Whatever a changed byte does to the reader, it comes out as our error, or the file still is a checkpoint."""
     write(state, path)
     content = path.read_bytes()
     draw = np.random.default_rng(0)
     refused = 0
-    for number in range(60):
+    for _ in range(60):
         damaged = bytearray(content)
         damaged[int(draw.integers(0, 6000))] = int(draw.integers(0, 256))
         path.write_bytes(damaged)
-        with subtests.test(number=number):
-            try:
-                assert load_checkpoint(path).spec == SPEC
-            except CheckpointError:
-                refused += 1
+        try:
+            assert load_checkpoint(path).spec == SPEC
+        except CheckpointError:
+            refused += 1
     assert refused > 10
 
 
