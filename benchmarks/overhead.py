@@ -1,11 +1,12 @@
 """What ``mimo deblur`` costs over inference alone, on a folder of photographs: ``python -m benchmarks.overhead MODEL``.
 
 Inference alone and the whole job alternate in one run, in the order A B B A, on pictures cut from real photographs, so
-that a machine that slows down meanwhile slows both.
+that a machine that slows down meanwhile slows both; the medians are compared, and every round is shown.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ class Overhead:
 
     @property
     def ratio(self) -> float:
-        """How many times longer the whole job takes, by the sums of both."""
-        return sum(self.whole) / sum(self.inference)
+        """How many times longer the whole job takes, by the medians of both."""
+        return statistics.median(self.whole) / statistics.median(self.inference)
 
 
 def cut_photographs(folder: Path, count: int, height: int, width: int) -> list[Path]:
@@ -53,12 +54,12 @@ def cut_photographs(folder: Path, count: int, height: int, width: int) -> list[P
     return paths
 
 
-def measure_overhead(engine: Engine, paths: list[Path]) -> Overhead:
-    """Time inference alone (decoded pictures in memory) and the whole job, twice each."""
+def measure_overhead(engine: Engine, paths: list[Path], rounds: int = 1) -> Overhead:
+    """Time inference alone (decoded pictures in memory) and the whole job, twice each in every round."""
     images = [read_rgb(path)[None] for path in paths]
     restore(engine, images[0])  # what the first call compiles and allocates belongs to neither
     times: dict[str, list[float]] = {"inference": [], "whole": []}
-    for kind in ("inference", "whole", "whole", "inference"):
+    for kind in ("inference", "whole", "whole", "inference") * rounds:
         with tempfile.TemporaryDirectory() as out:
             start = time.perf_counter()
             if kind == "inference":
@@ -77,10 +78,11 @@ def main(
     count: Annotated[int, typer.Option(help="Photographs in the folder.")] = 20,
     height: int = 360,
     width: int = 640,
+    rounds: Annotated[int, typer.Option(help="Each has both twice.", min=1)] = 2,
 ) -> None:
     """Measure and say."""
     with tempfile.TemporaryDirectory() as folder, open_engine(model, device="cpu") as engine:
-        measured = measure_overhead(engine, cut_photographs(Path(folder), count, height, width))
+        measured = measure_overhead(engine, cut_photographs(Path(folder), count, height, width), rounds)
     inference, whole = ([f"{seconds:.1f}" for seconds in times] for times in (measured.inference, measured.whole))
     typer.echo(f"{measured.photographs} photographs of {width}x{height} on {engine.name}")
     typer.echo(f"inference alone: {', '.join(inference)} s; mimo deblur: {', '.join(whole)} s")
