@@ -46,11 +46,7 @@ def build_engine(
         raise ShapeError(f"{shapes}: {source.spec.name} takes multiples of {source.spec.size_multiple} only.")
     trt = trt or load_tensorrt(runtime)
     messages = Messages(trt)
-    # No pybind object is returned for a builder that could not start: without a GPU, TensorRT raises here.
-    try:
-        builder = trt.Builder(messages.logger)
-    except (TypeError, RuntimeError) as error:
-        raise BuildError(messages.explain("the builder could not start")) from error
+    builder = _start_builder(trt, messages)
     network, _parser = _parse(trt, builder, messages, source)  # the parser owns the weights: keep it until the end
     receipt = count_precisions(trt, network)
     precision = precision_of(receipt)
@@ -87,10 +83,7 @@ def read_network(source: Artifact, runtime: TensorRT, trt: ModuleType | None = N
     """Parse the ONNX artifact ``source`` again, without building, and count its precisions. Raises :class:`BuildError`."""
     trt = trt or load_tensorrt(runtime)
     messages = Messages(trt)
-    try:
-        builder = trt.Builder(messages.logger)
-    except (TypeError, RuntimeError) as error:
-        raise BuildError(messages.explain("the builder could not start")) from error
+    builder = _start_builder(trt, messages)
     network, _parser = _parse(trt, builder, messages, source)
     return count_precisions(trt, network)
 
@@ -124,6 +117,14 @@ def precision_of(receipt: Receipt) -> Precision:
             return "fp32"
         case _:
             return "mixed"
+
+
+def _start_builder(trt: ModuleType, messages: Messages) -> Any:
+    # No pybind object is returned for a builder that could not start: without a GPU, TensorRT raises here.
+    try:
+        return trt.Builder(messages.logger)
+    except (TypeError, RuntimeError) as error:
+        raise BuildError(messages.explain("the builder could not start")) from error
 
 
 def _parse(trt: ModuleType, builder: Any, messages: Messages, source: Artifact) -> tuple[Any, Any]:
