@@ -220,7 +220,8 @@ def bench_command(
 
     shape = Shape.parse(f"{batch}x{size}")
     paths = artifacts or [against or WEIGHTS, *_artifacts_here()]
-    jobs = [job for path in paths for job in jobs_for(path, cuda=_cuda_is_here())]
+    cuda = _cuda_is_here()
+    jobs = [job for path in paths for job in jobs_for(path, cuda=cuda)]
     if engine != "auto":
         jobs = [job for job in jobs if job.runtime == engine] or [
             Job(path, engine, "cuda" if engine.startswith("tensorrt") else "cpu") for path in paths
@@ -234,7 +235,7 @@ def bench_command(
     screen.print(bench_table(rows, shape, sync=sync))
     for row in rows:
         if row.reason:
-            screen.print(f"[yellow]{row.file} on {row.engine}: {escape(row.reason)}[/yellow]", soft_wrap=True)
+            screen.print(f"[yellow]{escape(f'{row.file} on {row.engine}: {row.reason}')}[/yellow]", soft_wrap=True)
     if not any(row.measurement for row in rows):
         raise typer.Exit(FAILED)
 
@@ -279,10 +280,11 @@ def deblur_command(
 
         report = deblur_photographs(runner, photographs, out, tile=tile, context=context, overwrite=overwrite, progress=show)
     for failure in report.failed:
-        notes.print(f"[red]not done[/red] {failure.source}: {failure.reason}", soft_wrap=True)
+        notes.print(f"[red]not done[/red] {escape(f'{failure.source}: {failure.reason}')}", soft_wrap=True)
     screen.print(
         f"{len(report.done)} done, {len(report.skipped)} there already, {len(report.failed)} not done, "
-        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)"
+        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)",
+        markup=False,
     )
     if report.failed:
         raise typer.Exit(FAILED)
@@ -424,7 +426,7 @@ def prepare_gopro_command(
 
     with counting("pictures") as watch:
         prepared = prepare_gopro(src, dst, gamma=gamma, validation_scenes=val_scenes, watch=watch)
-    screen.print(str(prepared), soft_wrap=True)
+    screen.print(str(prepared), soft_wrap=True, markup=False)
 
 
 @prepare_app.command("realblur")
@@ -439,7 +441,7 @@ def prepare_realblur_command(
 
     with counting("pictures") as watch:
         prepared = prepare_realblur(src, dst, subset=subset, validation_scenes=val_scenes, watch=watch)
-    screen.print(str(prepared), soft_wrap=True)
+    screen.print(str(prepared), soft_wrap=True, markup=False)
 
 
 @prepare_app.command("hide")
@@ -449,7 +451,7 @@ def prepare_hide_command(src: Source, dst: Destination) -> None:
 
     with counting("pictures") as watch:
         prepared = prepare_hide(src, dst, watch=watch)
-    screen.print(str(prepared), soft_wrap=True)
+    screen.print(str(prepared), soft_wrap=True, markup=False)
 
 
 @app.command("synthesize")
@@ -466,7 +468,7 @@ def synthesize_command(
 
     with counting("pairs") as watch:
         made = synthesize(sharp_dir, dst, count, seed, shake=Shake(longest=longest), workers=workers, watch=watch)
-    screen.print(f"{count} pairs in {dst}, {made} of them made now.", soft_wrap=True)
+    screen.print(f"{count} pairs in {dst}, {made} of them made now.", soft_wrap=True, markup=False)
 
 
 @app.command("train")
@@ -580,9 +582,9 @@ def train_command(
         return
     best = "" if outcome.best_psnr is None else f"; best {outcome.best_psnr:.3f} dB at step {outcome.best_step}"
     weights = f", in {outcome.weights}" if outcome.weights else ""
-    screen.print(f"{outcome.step} of {outcome.steps} steps{best}{weights}", soft_wrap=True)
+    screen.print(f"{outcome.step} of {outcome.steps} steps{best}{weights}", soft_wrap=True, markup=False)
     if outcome.stopped != "done":
-        screen.print(f"Continue with: mimo train --resume {folder}", soft_wrap=True)
+        screen.print(f"Continue with: mimo train --resume {folder}", soft_wrap=True, markup=False)
     if outcome.stopped == "signal":
         raise typer.Exit(130)
 

@@ -13,7 +13,7 @@ from benchmarks.measurement import Measurement, Plan, measure
 from engines.inputs import photograph_batch
 from engines.opening import CHECKPOINT_SUFFIXES, open_engine
 from engines.protocol import Device, Runtime
-from mimo.artifact import open_artifact
+from mimo.artifact import open_artifact, verification_of
 from mimo.errors import MimoError
 from mimo.files import sha256_of, write_json
 from mimo.spec import Shape
@@ -121,9 +121,8 @@ def speedup(row: Row, baseline: Row | None) -> float | None:
 
 def verified_as(path: Path, sha256: str, engine: str) -> str:
     """``verified``, ``FAILED`` or ``UNVERIFIED``, from the report that mimo verify left beside the file."""
-    report = path.with_name(path.name + ".verification.json")
     try:
-        entries = json.loads(report.read_text(encoding="utf-8"))
+        entries = json.loads(verification_of(path).read_text(encoding="utf-8"))
         statuses = [entry["status"] for entry in entries if entry["sha256"] == sha256 and entry["engine"] == engine]
     except (OSError, ValueError, KeyError, TypeError):
         statuses = []

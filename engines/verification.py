@@ -22,7 +22,7 @@ from polygraphy.logger import G_LOGGER
 from engines.build import precision_of, read_network
 from engines.inputs import photograph_batch
 from engines.protocol import Engine, Images, restore
-from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact
+from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError, BuildError, EngineUnavailable
 from mimo.files import write_json
 from mimo.images import read_rgb
@@ -182,10 +182,9 @@ def verify_numerics(
     cases: list[Case] = []
     shapes = cases_for(artifact, optimum)
 
-    def feeds() -> Any:
-        for number, shape in enumerate(shapes):
-            progress(f"{artifact.path.name} on {engine.name}: {shape}")
-            yield {INPUT: photograph_batch(photographs, shape, first=number)}
+    def candidate(images: Images) -> Images:
+        progress(f"{artifact.path.name} on {engine.name}: {'x'.join(map(str, images.shape))}")
+        return engine(images)
 
     def compare(expected: IterationResult, found: IterationResult) -> OrderedDict[str, Case]:
         case = compare_images(expected[OUTPUT], found[OUTPUT], tolerance)
@@ -193,8 +192,8 @@ def verify_numerics(
         return OrderedDict({OUTPUT: case})
 
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
-        inputs = list(feeds())
-        results = Comparator.run([_Runner(reference, "reference"), _Runner(engine, "candidate")], data_loader=inputs)
+        inputs = [{INPUT: photograph_batch(photographs, shape, first=number)} for number, shape in enumerate(shapes)]
+        results = Comparator.run([_Runner(reference, "reference"), _Runner(candidate, "candidate")], data_loader=inputs)
         Comparator.compare_accuracy(results, compare_func=compare)
     failure = None if len(cases) == len(shapes) else f"Polygraphy compared {len(cases)} of {len(shapes)} shapes"
     if pairs:
@@ -255,7 +254,7 @@ def write_verifications(verifications: Sequence[Verification]) -> list[Path]:
     """Write ``<file>.verification.json`` beside each artifact, with all of its verifications; return the paths."""
     paths = []
     for path in dict.fromkeys(verification.artifact.path for verification in verifications):
-        report = path.with_name(path.name + ".verification.json")
+        report = verification_of(path)
         write_json(report, [one.to_json() for one in verifications if one.artifact.path == path])
         paths.append(report)
     return paths

@@ -104,6 +104,11 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def verification_of(path: Path) -> Path:
+    """Where mimo verify leaves its report: ``model.onnx`` -> ``model.onnx.verification.json``."""
+    return path.with_name(path.name + ".verification.json")
+
+
 def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: str) -> Artifact:
     """Read :meth:`Artifact.lineage` back. ``source`` names where it stood, for :class:`ArtifactError`."""
     try:
