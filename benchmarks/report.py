@@ -122,7 +122,7 @@ def _table(title: str | None, first: str, *others: str) -> Table:
 def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
     """What does not fit the table, in rich's markup: quality against the truth, structure, what was not run and why."""
     for one in results:
-        file = one.artifact.path.name
+        file = escape(one.artifact.path.name)
         if (quality := one.quality) is not None:
             yield (
                 f"{file} on {one.engine}: mean PSNR over {quality.pictures} pairs: blurry {quality.blurry:.3f} dB, "

@@ -227,6 +227,15 @@ def test_a_bad_photograph_is_reported_and_the_rest_is_done(mimo: Run, tiny: Tiny
     assert listing(tmp_path / "sharp") == {good.name}
 
 
+def test_a_name_with_brackets_is_no_markup(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a[red]b[x].png").write_bytes(b"not a picture")
+    code, out, err = mimo("deblur", "photos", "--out", "sharp[1]", "--model", tiny.onnx)
+    assert code == 1
+    assert "a[red]b[x].png" in err
+    assert "in sharp[1] (" in out
+
+
 def test_help_is_quick_and_light() -> None:
     heavy = {
         "torch",
