@@ -159,7 +159,9 @@ def test_what_is_here_is_not_fetched_again(drive: Drive, tmp_path: Path) -> None
     path = fetch(entry(drive), tmp_path)
     before = path.stat()
     assert fetch(entry(drive), tmp_path) == path
-    assert path.stat() == before
+    after = path.stat()
+    # Not the whole stat: reading the file moves its access time.
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert len(drive.asked) == 1
 
 
