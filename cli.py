@@ -611,7 +611,7 @@ def inspect_command(file: Annotated[Path, typer.Argument(help="A checkpoint, an 
     artifact = open_artifact(file)
     facts = _facts(artifact)
     if artifact.format == "onnx":
-        from export.graph import macs, summarise
+        from mimo.graph import macs, summarise
 
         proto = load_onnx(file)
         summary = summarise(proto)

@@ -11,10 +11,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.graph import summarise
 from mimo.artifact import INPUT, METADATA_PREFIX, OUTPUT, Artifact
 from mimo.errors import ExportError
 from mimo.files import atomic, sha256_of
+from mimo.graph import summarise
 from mimo.spec import SMALLEST_SIDE
 
 Images = NDArray[np.float32]

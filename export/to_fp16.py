@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import summarise
 from export.onnx_file import FP16_TOLERANCE, check_numerics, check_structure, in_onnxruntime, with_lineage, write_onnx
 from mimo.artifact import Artifact, load_onnx, tool_versions
 from mimo.errors import ExportError
+from mimo.graph import summarise
 
 OPERATORS = frozenset({"Add", "Concat", "Conv", "ConvTranspose", "Mul", "Relu", "Resize"})
 

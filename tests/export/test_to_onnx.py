@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export import to_onnx
-from export.graph import summarise
 from export.onnx_file import check_numerics, check_structure, in_onnxruntime
 from export.to_onnx import export_onnx
 from mimo.artifact import open_artifact, sidecar_of
 from mimo.checkpoint import Checkpoint, load_checkpoint
 from mimo.errors import ExportError, OutputError
 from mimo.files import sha256_of
+from mimo.graph import summarise
 from tests.tiny import SPEC, Tiny
 
 ROOT = Path(__file__).parents[2]

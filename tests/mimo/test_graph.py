@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export.graph import macs, summarise
 from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_onnx
 from mimo.checkpoint import load_checkpoint
+from mimo.graph import macs, summarise
 from mimo.shipped import WEIGHTS
 from mimo.spec import Shape
 from tests.tiny import Tiny
