@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, assert_never
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, assert_never, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape, ShapeRange
@@ -19,6 +21,7 @@ from mimo.spec import Shape, ShapeRange
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from benchmarks.bench import Job, Row
     from engines.evaluation import Evaluation
     from engines.evaluation import Step as PictureStep
     from engines.verification import Verification
@@ -191,52 +194,208 @@ def verify_command(
     raise typer.Exit(FAILED if "failed" in statuses else NOT_RUN if "not run" in statuses else 0)
 
 
-@app.command("bench")
+class _BenchGroup(TyperGroup):
+    """``mimo bench FILES...`` and ``mimo bench table``: what is not the name of a subcommand belongs to the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args[:1] == ["table"] else ["files", *args])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return "" if name == "files" else name, command, rest
+
+
+bench_app = typer.Typer(cls=_BenchGroup, add_completion=False)
+app.add_typer(bench_app, name="bench", help="Measure latency, synchronised; mimo bench table compares networks.")
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE[@RUNTIME]...",
+        help="ONNX files, engines and checkpoints, each on every runtime that takes it or on the one after @; by default "
+        "eager PyTorch and all in this folder.",
+        show_default=False,
+    ),
+]
+MaxSeconds = Annotated[
+    float, typer.Option(help="Seconds for the samples of a row at most; then it is labelled not converged.", min=0)
+]
+HtmlOut = Annotated[Path | None, typer.Option("--html", help="Write a page to look at here.", show_default=False)]
+
+
+@bench_app.command("files", epilog="mimo bench table compares networks: see mimo bench table --help.")
 def bench_command(
-    artifacts: Artifacts = None,
+    targets: Targets = None,
     against: Against = None,
     sync: Annotated[
         bool,
         typer.Option("--sync/--no-sync", help="Measure until the device has finished; --no-sync shows what is lost without."),
     ] = True,
-    size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    e2e: Annotated[bool, typer.Option("--e2e", help="More rows: from host array to host array, any size.")] = False,
+    throughput: Annotated[
+        int, typer.Option("--throughput", help="More rows: so many restorations in flight.", min=0, show_default=False)
+    ] = 0,
+    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="More rows: the network captured and replayed.")] = False,
+    cold_cache: Annotated[
+        bool, typer.Option("--cold-l2", help="More rows: the last-level cache emptied before each sample.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Two files A B, called in turn: is B faster, slower or the same?")
+    ] = False,
+    atlas: Annotated[
+        bool, typer.Option("--atlas", help="One file over a grid of sizes and batches, and what to build for it.")
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option(help="Height x width, 720x1280 by default; for --atlas several, with commas.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Images at a time, 1 by default; for --atlas several, with commas.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
     images: Images = None,
-    min_samples: Annotated[int, typer.Option(help="At least as many samples a row.", min=1)] = 5,
-    max_seconds: Annotated[float, typer.Option(help="Seconds a row, once it has the least samples.", min=0)] = 20.0,
+    min_samples: Annotated[
+        int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
+    ] = None,
+    max_seconds: MaxSeconds = 60.0,
+    limits: Annotated[
+        bool, typer.Option("--limits/--no-limits", help="Also measure what this device could do at best.")
+    ] = True,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
     ] = None,
+    csv_out: Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)] = None,
+    html_out: HtmlOut = None,
 ) -> None:
-    """Measure latency, synchronised. Without files: eager PyTorch and every artifact in this folder, on every runtime here."""
-    from importlib.util import find_spec
-
-    from benchmarks.bench import Job, bench, jobs_for
+    """Measure latency, synchronised: warm-up, then samples until the median is known to 1 percent."""
+    from benchmarks.bench import bench, compare_jobs
     from benchmarks.measurement import Plan
-    from benchmarks.report import bench_table
+    from benchmarks.report import bench_remarks, bench_table, comparison_text
     from engines.inputs import list_photographs
-    from mimo.shipped import PHOTOGRAPHS, WEIGHTS
+    from mimo.shipped import PHOTOGRAPHS
 
-    shape = Shape.parse(f"{batch}x{size}")
-    paths = artifacts or [against or WEIGHTS, *_artifacts_here()]
-    cuda = _cuda_is_here()
-    jobs = [job for path in paths for job in jobs_for(path, cuda=cuda)]
-    if engine != "auto":
-        jobs = [job for job in jobs if job.runtime == engine] or [
-            Job(path, engine, "cuda" if engine.startswith("tensorrt") else "cpu") for path in paths
-        ]
-    if not find_spec("torch") and not artifacts:
-        jobs = [job for job in jobs if job.runtime != "pytorch"]
+    if compare and atlas:
+        raise MimoError("--compare and --atlas are two different jobs: leave one out.")
+    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
+    if atlas:
+        from benchmarks.atlas import BATCHES, SIZES
+        from benchmarks.atlas import atlas as measure_atlas
+        from benchmarks.report import atlas_table
+
+        (job,) = _exactly(1, targets, engine, "--atlas takes one file, such as mimo-unet.onnx@openvino")
+        shapes = [
+            Shape.parse(f"{count}x{side}")
+            for side in (size.split(",") if size else SIZES)
+            for count in (batch.split(",") if batch else BATCHES)
+        ]
+        with working("measuring") as say:
+            report = measure_atlas(job, shapes, photographs, plan, json_out=json_out, progress=say)
+        screen.print(atlas_table(report))
+        for sentence in report["advice"]:
+            screen.print(f"- {escape(sentence)}", soft_wrap=True)
+        _write_report(report, None, csv_out, html_out)
+        return
+    shape = Shape.parse(f"{batch or 1}x{size or '720x1280'}")
+    if compare:
+        from benchmarks.compare import ComparePlan
+
+        job_a, job_b = _exactly(2, targets, engine, "--compare takes two files, such as a.onnx@onnxruntime a.onnx@openvino")
+        with working("comparing") as say:
+            report = compare_jobs(job_a, job_b, shape, photographs, ComparePlan(max_seconds=2 * max_seconds), progress=say)
+        for line in comparison_text(report):
+            screen.print(line, soft_wrap=True)
+        _write_report(report, json_out, csv_out, html_out)
+        return
+    jobs = [
+        variant
+        for job in _bench_jobs(targets, against, engine)
+        for variant in _variants(job, e2e=e2e, throughput=throughput, cuda_graph=cuda_graph, cold_cache=cold_cache)
+    ]
+    rows: list[Row] = []
     with working("measuring") as say:
-        plan = Plan(min_samples=min_samples, max_samples=max(min_samples, 100), max_seconds=max_seconds)
-        rows = list(bench(jobs, shape, photographs, plan, json_out=json_out, progress=say))
+        report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say, finished=rows.append)
     screen.print(bench_table(rows, shape, sync=sync))
-    for row in rows:
-        if row.reason:
-            screen.print(f"[yellow]{escape(f'{row.file} on {row.engine}: {row.reason}')}[/yellow]", soft_wrap=True)
+    for line in bench_remarks(rows):
+        screen.print(line, soft_wrap=True)
+    _write_report(report, None, csv_out, html_out)
     if not any(row.measurement for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@bench_app.command("table")
+def bench_table_command(
+    size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
+    runtime: Annotated[
+        Literal["pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"], typer.Option(help="Where all of them run.")
+    ] = "pytorch",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where all of them run.")] = "cpu",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this network, such as nafnet-32; may be repeated.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK=FILE",
+            help="Your download of a network's public weights; without, all but MIMO-UNet run untrained, which takes as long.",
+            show_default=False,
+        ),
+    ] = None,
+    fates: Annotated[
+        bool, typer.Option("--fates/--no-fates", help="Also take each network through export, FP16 and engine building.")
+    ] = True,
+    images: Images = None,
+    min_samples: Annotated[
+        int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
+    ] = None,
+    max_seconds: MaxSeconds = 60.0,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
+    ] = None,
+    csv_out: Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)] = None,
+    html_out: HtmlOut = None,
+) -> None:
+    """Measure DMPHN, MT-RNN, MPRNet, the MIMO-UNets and NAFNet alike, async and sync side by side."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.measurement import Plan
+    from benchmarks.networks import networks
+    from benchmarks.report import networks_table
+    from benchmarks.table import Tools, table
+    from engines.inputs import list_photographs
+    from export.to_fp16 import convert_to_fp16
+    from export.to_onnx import export_network
+    from mimo.shipped import PHOTOGRAPHS
+
+    given = {}
+    for entry in weights or []:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            raise MimoError(f"--weights {entry}: write NETWORK=FILE, such as nafnet-32=NAFNet-GoPro-width32.pth.")
+        given[name] = Path(path)
+    chosen = networks(given)
+    if only:
+        if unknown := sorted(set(only) - {network.name for network in chosen}):
+            known = ", ".join(dict.fromkeys(network.name for network in chosen))
+            raise MimoError(f"--only {unknown[0]}: there is no such network in the table: use one of {known}.")
+        chosen = tuple(network for network in chosen if network.name in only)
+    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    with TemporaryDirectory() as folder, working("measuring") as say:
+        report = table(
+            chosen,
+            Shape.parse(f"1x{size}"),
+            list_photographs(images or PHOTOGRAPHS),
+            plan,
+            Tools(export_network, convert_to_fp16, Path(folder)),
+            runtime=runtime,
+            device="cuda" if runtime.startswith("tensorrt") else device,
+            fates=fates,
+            json_out=json_out,
+            progress=say,
+        )
+    screen.print(networks_table(report))
+    for row in report["rows"]:
+        if row["reason"]:
+            screen.print(f"[yellow]{escape(row['network'])}: {escape(row['reason'])}[/yellow]", soft_wrap=True)
+    _write_report(report, None, csv_out, html_out)
+    if all(row["summary"] is None for row in report["rows"]):
         raise typer.Exit(FAILED)
 
 
@@ -634,7 +793,7 @@ def doctor_command() -> None:
 
     machine = describe_machine()
     tools = machine.pop("tools")
-    _print_facts({key.replace("_", " "): _plain(value) for key, value in machine.items()})
+    _print_facts({key.removesuffix("_bytes").replace("_", " "): _plain(value, key) for key, value in machine.items()})
     table = Table("runtime", "here", "version or cure", box=None, pad_edge=False)
     for name, find in _RUNTIMES.items():
         works, detail = find(tools)
@@ -771,6 +930,80 @@ def _artifacts_here() -> list[Path]:
     return found
 
 
+def _bench_jobs(targets: list[str] | None, against: Path | None, engine: EngineChoice) -> list[Job]:
+    """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder."""
+    from importlib.util import find_spec
+
+    from benchmarks.bench import Job, jobs_for
+    from mimo.shipped import WEIGHTS
+
+    cuda = _cuda_is_here()
+    if targets:
+        chosen = [_target(target, engine) for target in targets]
+    else:
+        chosen = [(path, engine) for path in (against or WEIGHTS, *_artifacts_here())]
+    jobs = []
+    for path, runtime in chosen:
+        possible = jobs_for(path, cuda=cuda)
+        if runtime != "auto":
+            device: Literal["cpu", "cuda"] = "cuda" if runtime.startswith("tensorrt") else "cpu"
+            possible = [job for job in possible if job.runtime == runtime] or ([Job(path, runtime, device)] if targets else [])
+        if not targets and not find_spec("torch"):
+            possible = [job for job in possible if job.runtime != "pytorch"]
+        jobs += possible
+    if not jobs:
+        raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
+    return jobs
+
+
+def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
+    """``FILE`` or ``FILE@RUNTIME``; a file whose own name ends so is taken as it is."""
+    name, at, runtime = target.rpartition("@")
+    if not at or Path(target).exists():
+        return Path(target), engine
+    for choice in get_args(EngineChoice):
+        if choice == runtime:
+            return Path(name), choice
+    raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(EngineChoice)[1:])}.")
+
+
+def _exactly(count: int, targets: list[str] | None, engine: EngineChoice, usage: str) -> list[Job]:
+    from benchmarks.bench import job_on
+
+    if len(targets or []) != count:
+        raise MimoError(f"{usage}, not {len(targets or [])}.")
+    cuda = _cuda_is_here()
+    chosen = [_target(target, engine) for target in targets or []]
+    return [job_on(path, None if runtime == "auto" else runtime, cuda=cuda) for path, runtime in chosen]
+
+
+def _variants(job: Job, *, e2e: bool, throughput: int, cuda_graph: bool, cold_cache: bool) -> Iterator[Job]:
+    """``job`` and the further modes that were asked for; those that only a GPU has, only there."""
+    yield job
+    if e2e:
+        yield replace(job, mode="e2e")
+    if throughput:
+        yield replace(job, mode="throughput", in_flight=throughput)
+    if cuda_graph and job.device == "cuda":
+        yield replace(job, mode="cuda-graph")
+    if cold_cache:
+        yield replace(job, mode="cold-cache")
+
+
+def _write_report(report: Mapping[str, Any], json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:
+    from benchmarks.csv_report import report_csv
+    from mimo.files import write_bytes, write_json
+
+    if json_out is not None:
+        write_json(json_out, report)
+    if csv_out is not None:
+        write_bytes(csv_out, report_csv(report).encode())
+    if html_out is not None:
+        from benchmarks.pages.page import write_page
+
+        write_page(html_out, report)
+
+
 def _only_fp32_onnx() -> Artifact:
     from mimo.artifact import open_artifact
 
@@ -896,8 +1129,12 @@ def _print_facts(facts: dict[str, str]) -> None:
         screen.print(f"{name:<{width}}  {escape(value)}", soft_wrap=True)
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+def _plain(value: Any, key: str = "") -> str:
+    if value is not None and key.endswith("_bytes"):
+        return f"{value / 2**30:.2f} GiB"
+    if isinstance(value, dict):
+        value = [f"{name} {_plain(inner, name)}" for name, inner in value.items()]
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def _found(package: str, cure: str) -> Callable[[dict[str, str]], tuple[bool, str]]:

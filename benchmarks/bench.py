@@ -3,75 +3,127 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
-from benchmarks.context import describe_machine
-from benchmarks.measurement import Measurement, Plan, measure
+from benchmarks.cold_cache import cold_cache
+from benchmarks.compare import ComparePlan, compare
+from benchmarks.context import Gauges, describe_machine
+from benchmarks.limits import Ceiling, Limits, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
+from benchmarks.measurement import (
+    EndToEnd,
+    InFlight,
+    Latency,
+    Measurement,
+    Mode,
+    Plan,
+    Subject,
+    measure,
+)
+from benchmarks.memory import Memory, PeakMemory
+from benchmarks.schema import SCHEMA
 from engines.inputs import photograph_batch
-from engines.opening import CHECKPOINT_SUFFIXES, open_engine
-from engines.protocol import Device, Runtime
+from engines.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
+from engines.protocol import Device, Engine, Images, Runtime
 from mimo.artifact import open_artifact, verification_of
-from mimo.errors import MimoError
+from mimo.errors import ArtifactError, MimoError
 from mimo.files import sha256_of, write_json
 from mimo.spec import Shape
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row to measure: a checkpoint or an artifact on one runtime and device."""
+    """One row to measure: a checkpoint or an artifact on one runtime and device, and what a sample is."""
 
     path: Path
     runtime: Runtime
     device: Device
+    mode: Mode = "sync"
+    in_flight: int = 1
+    """How many restorations at once, for ``throughput``."""
+
+    def __str__(self) -> str:
+        return f"{self.path.name} on {self.runtime} {self.device}" + ("" if self.mode == "sync" else f", {self.mode}")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR in dB against the truth, and who found it."""
+
+    decibel: float
+    source: str
 
 
 @dataclass(frozen=True)
 class Row:
     """One measured row, or why it could not be measured. ``compute`` is the precision the arithmetic ran in."""
 
-    file: str
+    job: Job
+    shape: Shape
     sha256: str | None
+    checkpoint_sha256: str | None
     engine: str
     compute: str | None
     verified: str
+    quality: Quality | None = None
     measurement: Measurement | None = None
+    memory: Memory | None = None
+    limits: Limits | None = None
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The row as the report holds it: schema 2, seconds and bytes."""
         measured = self.measurement
-        return {
-            "file": self.file,
+        content: dict[str, Any] = {
+            "file": self.job.path.name,
             "sha256": self.sha256,
+            "checkpoint_sha256": self.checkpoint_sha256,
             "engine": self.engine,
+            "runtime": self.job.runtime,
+            "device": self.job.device,
             "compute": self.compute,
+            "mode": self.job.mode,
+            "in_flight": self.job.in_flight,
+            "shape": str(self.shape),
             "verified": self.verified,
             "reason": self.reason,
-            "summary_seconds": {
-                "median": measured.median,
-                "p95": measured.p95,
-                "min": measured.minimum,
-                "max": measured.maximum,
-                "n": measured.n,
-                "first_call": measured.first,
-                "async_not_latency": measured.median_enqueued,
-                "events": measured.median_events,
-            }
-            if measured
-            else None,
-            "samples_seconds": {
-                "synchronised": measured.synchronised,
-                "enqueued_not_latency": measured.enqueued,
-                "events": measured.events,
-                "warm_up": measured.warm_up,
-            }
-            if measured
-            else None,
+            "psnr": asdict(self.quality) if self.quality else None,
+            "memory": self.memory.to_json() if self.memory else None,
+            "limits": self.limits.to_json() if self.limits else None,
         }
+        return content | (measurement_json(measured) if measured else dict.fromkeys(_MEASURED))
+
+
+def measurement_json(measured: Measurement) -> dict[str, Any]:
+    """A measurement's part of a row."""
+    return {
+        "converged": measured.converged,
+        "settled": measured.settled,
+        "drift": measured.drift,
+        "first_call_seconds": measured.first,
+        "first_after_shape_change_seconds": measured.first_after_change,
+        "summary": measured.summary.to_json(),
+        "enqueued_not_latency": measured.summary_enqueued.to_json() if measured.summary_enqueued else None,
+        "events": measured.summary_events.to_json() if measured.summary_events else None,
+        "samples_seconds": {
+            "warm_up": measured.warm_up,
+            "synchronised": measured.synchronised,
+            "enqueued_not_latency": measured.enqueued,
+            "events": measured.events,
+        },
+        "states": measured.states,
+    }
+
+
+_MEASURED = (
+    "converged", "settled", "drift", "first_call_seconds", "first_after_shape_change_seconds", "summary",
+    "enqueued_not_latency", "events", "samples_seconds", "states",
+)  # fmt: skip
 
 
 def jobs_for(path: Path, *, cuda: bool) -> list[Job]:
@@ -85,58 +137,232 @@ def jobs_for(path: Path, *, cuda: bool) -> list[Job]:
     return [*rows, *([Job(path, "onnxruntime", "cuda")] if cuda else [])]
 
 
+def job_on(path: Path, runtime: Runtime | None, *, cuda: bool) -> Job:
+    """The file on ``runtime``, or on the one that ``auto`` means here; on the GPU where it can."""
+    if runtime is None:
+        runtime = "pytorch" if path.suffix in CHECKPOINT_SUFFIXES else choose_runtime(open_artifact(path), "auto")
+    return Job(path, runtime, "cuda" if (cuda and runtime != "openvino") or runtime.startswith("tensorrt") else "cpu")
+
+
 def bench(
     jobs: Sequence[Job],
     shape: Shape,
     photographs: Sequence[Path],
     plan: Plan,
     *,
+    limits: bool = True,
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Iterable[Row]:
-    """Measure ``jobs`` one after the other at ``shape`` on real photographs, yielding each row when it is done.
+    finished: Callable[[Row], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure ``jobs`` one after the other at ``shape`` on real photographs; returns the report.
 
-    With ``json_out`` the report is rewritten, atomically, after each row: a crash loses at most the row under way. What
-    cannot run is a row with its reason.
+    ``limits`` also measures what the device could do at best. With ``json_out`` the report is rewritten, atomically, after
+    each row, before ``finished`` is told of it: a crash loses at most the row under way. What cannot run is a row with its
+    reason.
     """
     images = photograph_batch(photographs, shape)
-    context = describe_machine()
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
+    report = report_of("bench", shape, plan) | {"ceilings": [], "rows": rows}
+    ceilings: dict[tuple[Device, str], Ceiling] = {}
     for job in jobs:
-        progress(f"{job.path.name} on {job.runtime} {job.device}")
-        row = _row(job, images, plan)
-        rows.append(row)
+        progress(str(job))
+        row = measure_row(job, images, plan)
+        if limits and row.measurement is not None and row.compute is not None:
+            kind = (job.device, row.compute)
+            if kind not in ceilings:
+                progress(f"what this {job.device} can do in {row.compute} at best")
+                ceilings[kind] = measure_ceiling(*kind)
+            if (work := work_of(job, shape)) is not None:
+                row = replace(row, limits=limits_of(work, ceilings[kind], row.measurement.median))
+        rows.append(row.to_json())
+        report["ceilings"] = [ceiling.to_json() for ceiling in ceilings.values()]
         if json_out is not None:
-            content = {"schema": SCHEMA, "shape": str(shape), "context": context, "rows": [one.to_json() for one in rows]}
-            write_json(json_out, content)
-        yield row
+            write_json(json_out, report)
+        finished(row)
+    return report
+
+
+def report_of(kind: str, shape: Shape, plan: Plan | ComparePlan) -> dict[str, Any]:
+    """The head of a report."""
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "shape": str(shape),
+        "plan": asdict(plan),
+        "context": describe_machine(),
+    }
+
+
+def compare_jobs(
+    job_a: Job,
+    job_b: Job,
+    shape: Shape,
+    photographs: Sequence[Path],
+    plan: ComparePlan,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The report of A against B, both open at once and called in turn on the same photographs.
+
+    Raises :class:`MimoError` when one of the two cannot run: then there is nothing to compare.
+    """
+    images = photograph_batch(photographs, shape)
+    report = report_of("compare", shape, plan)
+    with ExitStack() as stack:
+        subjects: list[Subject] = []
+        for side, job in (("a", job_a), ("b", job_b)):
+            progress(f"opening {job}")
+            sha256 = sha256_of(job.path) if job.path.is_file() else None
+            checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
+            engine = stack.enter_context(_open(job))
+            subjects.append(_subject(job, [engine], images, stack))
+            row = Row(job, shape, sha256, checkpoint_sha256, engine.name, engine.compute, *standing(job, sha256, engine))
+            head = row.to_json()
+            report[side] = {key: head[key] for key in head if key not in _MEASURED}
+        progress("warming up")
+        calls = [measure(subject, Plan(max_seconds=0)).median for subject in subjects]
+        sample_a, sample_b = (partial(_latency, subject) for subject in subjects)
+        found = compare(sample_a, sample_b, plan.for_calls(max(calls)), progress=progress)
+        report["comparison"] = found.to_json()
+    return report
+
+
+def _latency(subject: Subject) -> float:
+    return subject.sample().latency
+
+
+def measure_row(job: Job, images: Images, plan: Plan) -> Row:
+    """Open what ``job`` names, measure it on ``images`` and close it; what cannot run becomes the row's reason."""
+    sha256 = sha256_of(job.path) if job.path.is_file() else None
+    try:
+        checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
+    except MimoError as error:
+        return not_run(job, shape_of(images), str(error), sha256)
+
+    row = measure_engine(lambda: _open(job), partial(standing, job, sha256), job, images, plan)
+    return replace(row, sha256=sha256, checkpoint_sha256=checkpoint_sha256)
+
+
+def measure_engine(
+    opening: Callable[[], Engine],
+    judge: Callable[[Engine], tuple[str, Quality | None]],
+    job: Job,
+    images: Images,
+    plan: Plan,
+) -> Row:
+    """Measure what ``opening`` opens, under the name of ``job``; ``judge`` says afterwards how it is verified."""
+    shape = shape_of(images)
+    try:
+        with PeakMemory(job.device) as peak, Gauges() as gauges, ExitStack() as stack:
+            engines = [stack.enter_context(opening()) for _ in range(job.in_flight if job.device == "cpu" else 1)]
+            engine = engines[0]
+
+            def read() -> Mapping[str, Any]:
+                peak.sample()
+                return gauges.read()
+
+            measured = measure(_subject(job, engines, images, stack), plan.on(job.device), gauges=read)
+            memory = peak.result(engine.memory_bytes)
+            verified, quality = judge(engine)
+            return Row(job, shape, None, None, engine.name, engine.compute, verified, quality, measured, memory)
+    except MimoError as error:
+        return not_run(job, shape, str(error))
+
+
+def not_run(job: Job, shape: Shape, reason: str, sha256: str | None = None) -> Row:
+    """The row of what could not be measured."""
+    return Row(job, shape, sha256, None, f"{job.runtime} {job.device}", None, "-", reason=reason)
+
+
+def shape_of(images: Images) -> Shape:
+    """The shape of a batch (N,3,H,W)."""
+    return Shape(images.shape[0], images.shape[2], images.shape[3])
+
+
+def work_of(job: Job, shape: Shape) -> Work | None:
+    """The least that ``job`` has to do; None for an engine whose ONNX file is not beside it."""
+    if job.path.suffix in CHECKPOINT_SUFFIXES:
+        from mimo.checkpoint import load_checkpoint
+
+        return work_of_module(load_checkpoint(job.path).build(), shape)
+    artifact = open_artifact(job.path)
+    if artifact.format == "onnx":
+        return work_of_graph(job.path, shape)
+    parent = job.path.with_name(artifact.parent or "")
+    return work_of_graph(parent, shape) if parent.is_file() else None
 
 
 def speedup(row: Row, baseline: Row | None) -> float | None:
-    """How many times faster ``row`` is than ``baseline``, by their medians."""
-    if row.measurement is None or baseline is None or baseline.measurement is None:
+    """How many times faster ``row`` is than ``baseline``, by their medians; None for rows of different modes."""
+    if row.measurement is None or baseline is None or baseline.measurement is None or row.job.mode != baseline.job.mode:
         return None
     return baseline.measurement.median / row.measurement.median
 
 
-def verified_as(path: Path, sha256: str, engine: str) -> str:
-    """``verified``, ``FAILED`` or ``UNVERIFIED``, from the report that mimo verify left beside the file."""
-    try:
-        entries = json.loads(verification_of(path).read_text(encoding="utf-8"))
-        statuses = [entry["status"] for entry in entries if entry["sha256"] == sha256 and entry["engine"] == engine]
-    except (OSError, ValueError, KeyError, TypeError):
-        statuses = []
-    return {"passed": "verified", "failed": "FAILED"}.get(statuses[0] if statuses else "", "UNVERIFIED")
+def checked_as(path: Path, sha256: str, engine: str) -> tuple[str, Quality | None]:
+    """``verified``, ``FAILED`` or ``UNVERIFIED``, and the PSNR found then, from the reports that mimo verify left.
+
+    A checkpoint's own PSNR stands in the reports of what was made from it, in the same folder or below the current one.
+    """
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        for report in sorted(Path.cwd().glob("*.verification.json")):
+            for entry in _entries(report):
+                if entry.get("against_sha256") == sha256 and (quality := entry.get("quality")):
+                    return "UNVERIFIED", _quality(quality, "reference")
+        return "UNVERIFIED", None
+    found = [
+        entry for entry in _entries(verification_of(path)) if (entry.get("sha256"), entry.get("engine")) == (sha256, engine)
+    ]
+    if not found:
+        return "UNVERIFIED", None
+    status = {"passed": "verified", "failed": "FAILED"}.get(found[0].get("status", ""), "UNVERIFIED")
+    quality = found[0].get("quality")
+    return status, _quality(quality, "candidate") if quality else None
 
 
-def _row(job: Job, images: Any, plan: Plan) -> Row:
-    sha256 = sha256_of(job.path) if job.path.is_file() else None
-    asked = f"{job.runtime} {job.device}"
+def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[str, Quality | None]:
+    """How the row of ``engine`` is verified, and its PSNR: FP32 in PyTorch is what the others are verified against."""
+    verified, quality = checked_as(job.path, sha256 or "", engine.name)
+    return ("reference" if job.runtime == "pytorch" and engine.compute == "fp32" else verified), quality
+
+
+def _quality(found: Mapping[str, Any], which: str) -> Quality | None:
+    value = found.get(which)
+    return Quality(value, f"{found.get('pictures')} pairs, mimo verify") if isinstance(value, float) else None
+
+
+def _entries(report: Path) -> list[dict[str, Any]]:
+    """The entries of a verification report; none when it is missing or damaged, which makes nothing verified."""
     try:
-        with open_engine(job.path, job.runtime, job.device, eager=True) as engine:
-            measured = measure(engine, images, plan)
-            is_reference = job.runtime == "pytorch" and engine.compute == "fp32"
-            verified = "reference" if is_reference else verified_as(job.path, sha256 or "", engine.name)
-            return Row(job.path.name, sha256, engine.name, engine.compute, verified, measured)
-    except MimoError as error:
-        return Row(job.path.name, sha256, asked, None, "-", reason=str(error))
+        entries = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        if sha256 is None:
+            raise ArtifactError(f"{path} is not there: check the name.")
+        return sha256
+    return open_artifact(path).checkpoint_sha256
+
+
+def _open(job: Job) -> Engine:
+    return open_engine(job.path, job.runtime, job.device, eager=True, cuda_graph=job.mode == "cuda-graph")
+
+
+def _subject(job: Job, engines: Sequence[Engine], images: Images, stack: ExitStack) -> Subject:
+    match job.mode:
+        case "sync" | "cuda-graph":
+            return Latency(engines[0], images)
+        case "cold-cache":
+            return Latency(engines[0], images, before=stack.enter_context(cold_cache(job.device)))
+        case "e2e":
+            return EndToEnd(engines[0], images)
+        case "throughput":
+            return InFlight(engines, images, job.in_flight)
+        case _:
+            assert_never(job.mode)

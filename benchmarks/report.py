@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.bench import Row, speedup
-from benchmarks.measurement import SMALLEST_N_FOR_P95
+from benchmarks.bench import Job, Row, speedup
+from benchmarks.context import warnings_of
+from benchmarks.measurement import AGREEMENT
+from benchmarks.statistics import SMALLEST_N
+from benchmarks.statistics import Summary as Timing
 from mimo.metrics import LABELS, METRICS, text
 from mimo.spec import Shape
 
@@ -17,41 +20,187 @@ if TYPE_CHECKING:
     from engines.evaluation import Evaluation, PictureScore, Summary
     from engines.verification import Verification
 
-_COLUMNS = ("median", "p95", "min", "max", "n", "events", "async (not latency)", "vs PyTorch", "checked")
-_COLUMNS_ASYNC = ("async (not latency)", "n", "checked")
+_COLUMNS = (
+    "median",
+    "95 %",
+    "p95",
+    "p99",
+    "min",
+    "max",
+    "n",
+    "async (not latency)",
+    "sync / async",
+    "vs PyTorch",
+    "of peak",
+    "MB",
+)
+_COLUMNS_ASYNC = ("async (not latency)", "n")
 _COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
 
 
 def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
     """Milliseconds a row. Without ``sync``: only the time until the enqueuing call returned, under that name."""
     title = f"{shape}, milliseconds" + ("" if sync else " until the call returned")
-    table = _table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC))
+    table = _table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC), "checked")
     baseline = next((row for row in rows if row.verified == "reference" and row.measurement), None)
     for number, row in enumerate(rows):
-        if number == 0 or row.file != rows[number - 1].file:
-            table.add_row(f"[bold]{escape(row.file)}[/bold]")
-        measured = row.measurement
+        if number == 0 or row.job.path != rows[number - 1].job.path:
+            table.add_row(f"[bold]{escape(row.job.path.name)}[/bold]")
+        measured, name = row.measurement, f"  {row.engine}" + (f", {_mode(row.job)}" if row.job.mode != "sync" else "")
         if measured is None:
-            table.add_row(f"  {row.engine}", "[yellow]not run[/yellow]")
+            table.add_row(name, "[yellow]not run[/yellow]")
             continue
-        returned = _milliseconds(measured.median_enqueued)
+        summary, enqueued = measured.summary, measured.summary_enqueued
+        returned = _milliseconds(enqueued.median if enqueued else None)
         if not sync:
-            table.add_row(f"  {row.engine}", returned, str(measured.n), row.verified)
+            table.add_row(name, returned, str(measured.n), row.verified)
             continue
         ratio = speedup(row, baseline)
         table.add_row(
-            f"  {row.engine}",
-            _milliseconds(measured.median),
-            f"n<{SMALLEST_N_FOR_P95}" if measured.p95 is None else _milliseconds(measured.p95),
-            _milliseconds(measured.minimum),
-            _milliseconds(measured.maximum),
-            str(measured.n),
-            _milliseconds(measured.median_events),
+            name,
+            _milliseconds(summary.median),
+            _spread(summary),
+            _bounded(summary.p95, 0.95),
+            _bounded(summary.p99, 0.99),
+            _milliseconds(summary.minimum),
+            _milliseconds(summary.maximum),
+            str(summary.n),
             returned,
+            f"{summary.median / enqueued.median:.2f}x" if enqueued else "-",
             "-" if ratio is None else f"{ratio:.2f}x",
+            f"{row.limits.compute_fraction:.0%}" if row.limits and row.limits.compute_fraction is not None else "-",
+            f"{row.memory.peak_bytes / 1e6:.0f}" if row.memory else "-",
             row.verified,
         )
     return table
+
+
+def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
+    """What a reader must know before using a number: a line a row, and the machine's state once. In rich's markup."""
+    for row in rows:
+        name = escape(str(row.job))
+        if (measured := row.measurement) is None:
+            yield f"[yellow]{name}: {escape(row.reason or '')}[/yellow]"
+            continue
+        doubts = []
+        if not measured.converged:
+            drifted = f"the later half is {measured.drift:+.0%} off the earlier"
+            doubts.append(f"not converged ({drifted if abs(measured.drift) > AGREEMENT else f'n = {measured.n}'})")
+        if not measured.settled:
+            doubts.append(f"warm-up not settled after {sum(measured.warm_up):.0f} s")
+        if row.verified in ("FAILED", "UNVERIFIED"):
+            doubts.append(row.verified)
+        facts = [f"first call {_milliseconds(measured.first)} ms"]
+        if measured.first_after_change is not None:
+            facts.append(f"after another shape {_milliseconds(measured.first_after_change)} ms")
+        if measured.summary.outliers:
+            facts.append(f"{measured.summary.outliers} outliers, none left out")
+        if (events := measured.summary_events) is not None:
+            facts.append(f"between device events {_milliseconds(events.median)} ms")
+        yield f"{name}: " + "; ".join([*(f"[yellow]{doubt}[/yellow]" for doubt in doubts), *facts])
+    for warning in warnings_of([state for row in rows if row.measurement for state in row.measurement.states]):
+        yield f"[yellow]{escape(warning)}[/yellow]"
+    if any(row.measurement and not row.measurement.converged for row in rows):
+        yield "[yellow]Not converged: give it more --max-seconds, or a quieter machine.[/yellow]"
+    if any(row.verified == "UNVERIFIED" for row in rows):
+        yield "[yellow]UNVERIFIED: mimo verify says whether the result is right; a wrong one may be fast.[/yellow]"
+
+
+def comparison_text(report: Mapping[str, Any]) -> Iterator[str]:
+    """The verdict of a compare report in words, in rich's markup."""
+    found, a, b = (report[key] for key in ("comparison", "a", "b"))
+    names = [escape(f"{side['file']} on {side['engine']}") for side in (a, b)]
+    colour = {"faster": "green", "slower": "red"}.get(found["verdict"], "yellow")
+    within = max(found["plan"]["margin"], found["noise"] - 1)
+    verdicts = {"same": f"the same within {within:.1%} as", "undecided": "undecided against"}
+    verdict = verdicts.get(found["verdict"], f"{found['verdict']} than")
+    yield f"B, {names[1]}, is [{colour}]{verdict}[/] A, {names[0]}"
+    yield (
+        f"A's time over B's: {found['ratio']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f}, "
+        f"{len(found['rounds'])} rounds); A against itself reaches {found['noise']:.3f} here"
+    )
+
+
+def atlas_table(report: Mapping[str, Any]) -> Table:
+    """A line per size, a column per batch: milliseconds for each image, and the megapixels a second."""
+    cells = {Shape.parse(cell["shape"]): cell for cell in report["grid"]}
+    batches = sorted({shape.batch for shape in cells})
+    table = _table(
+        f"{report['file']} on {report['engine']}, milliseconds per image", "size", *map(_batch, batches), "MP/s", "first call"
+    )
+    for size in sorted({shape.nchw[2:] for shape in cells}, key=lambda sides: (sides[0] * sides[1], sides)):
+        here = {shape.batch: cell for shape, cell in cells.items() if shape.nchw[2:] == size}
+        seconds = {batch: cell["median_seconds"] / batch for batch, cell in here.items() if cell["median_seconds"]}
+        firsts = [cell["first_call_seconds"] / cell["median_seconds"] for cell in here.values() if cell["median_seconds"]]
+        table.add_row(
+            f"{size[0]}x{size[1]}",
+            *(_milliseconds(seconds.get(batch)) for batch in batches),
+            f"{size[0] * size[1] / 1e6 / min(seconds.values()):.2f}" if seconds else "-",
+            f"{max(firsts):.1f}x" if firsts else "-",
+        )
+    return table
+
+
+_NETWORK_COLUMNS = (
+    "MParam", "GMAC", "async (not latency)", "sync", "95 %", "n", "of peak",
+    "PSNR, published", "async, RTX 3090, published", "sync, RTX 3090, published", "export", "FP16", "TensorRT-RTX",
+)  # fmt: skip
+
+
+_FOR_FILES = ("MParam", "95 %", "n", "of peak", "export")
+"""Left out on a terminal, which has no room for them."""
+
+
+def network_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The cells of the comparison table, a row for each network; seconds."""
+    for row in report["rows"]:
+        summary, enqueued, published = (row[key] or {} for key in ("summary", "enqueued_not_latency", "published"))
+        low, high = summary.get("median_low"), summary.get("median_high")
+        fraction = (row["limits"] or {}).get("compute_fraction")
+        fate = row["export"]
+        yield (
+            row["network"] + (f", {row['way']}" if row["way"] else ""),
+            f"{row['parameters'] / 1e6:.2f}",
+            f"{row['macs'] / 1e9:.1f}",
+            f"{enqueued['median']:.3f}" if enqueued else "-",
+            (f"{summary['median']:.3f}" + ("" if row["converged"] else "*")) if summary else "not run",
+            f"{low:.3f}-{high:.3f}" if low is not None else "n<6" if summary else "",
+            str(summary.get("n", "")),
+            "-" if fraction is None else f"{fraction:.0%}",
+            *(f"{published[key]:.{digits}f}" if published.get(key) else "-" for key, digits in _PUBLISHED),
+            "ok" if fate["onnx"] == "ok" else "no",
+            fate["fp16"],
+            "ok" if fate["tensorrt_rtx"].startswith("ok") else fate["tensorrt_rtx"][:40],
+        )
+
+
+_PUBLISHED = (("psnr", 2), ("async_seconds", 3), ("sync_seconds", 3))
+
+
+def networks_table(report: Mapping[str, Any]) -> Table:
+    """The comparison table for a terminal; seconds, ``*`` where the median did not converge."""
+    row = next((row for row in report["rows"] if row["summary"]), report["rows"][0])
+    shown = [number for number, name in enumerate(_NETWORK_COLUMNS) if name not in _FOR_FILES]
+    names = [_NETWORK_COLUMNS[number] for number in shown]
+    table = _table(f"{report['shape']}, {row['engine']}, seconds; * not converged", "network", *names)
+    for title, *cells in network_rows(report):
+        table.add_row(escape(title), *(escape(cells[number]) for number in shown))
+    return table
+
+
+def readme_networks(report: Mapping[str, Any]) -> str:
+    """The comparison table in Markdown, with the machine above."""
+    context = report["context"]
+    row = next(row for row in report["rows"] if row["summary"])
+    lines = [
+        f"{report['shape']}, {row['engine']}, on {context['cores']} cores of {context['cpu']}, GPU: "
+        f"{context['gpu'] or 'none'}; seconds, \\* where the median did not converge:",
+        "",
+        f"| network | {' | '.join(_NETWORK_COLUMNS)} |",
+        f"|{'---|' * (len(_NETWORK_COLUMNS) + 1)}",
+        *(f"| {' | '.join(cells).replace('*', chr(92) + '*')} |" for cells in network_rows(report)),
+    ]
+    return "\n".join(lines)
 
 
 def readme_table(report: Mapping[str, Any]) -> str:
@@ -61,17 +210,21 @@ def readme_table(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['shape']} on {context['cores']} cores of {context['cpu']} ({flags}), GPU: {context['gpu'] or 'none'}:",
         "",
-        "| file | engine | median | min | max | n | vs eager PyTorch | checked |",
+        "| file | engine | median | 95 % interval | n | of peak | vs eager PyTorch | checked |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    medians = {row["verified"]: row["summary_seconds"]["median"] for row in report["rows"] if row["summary_seconds"]}
+    medians = {row["verified"]: row["summary"]["median"] for row in report["rows"] if row["summary"]}
     for row in report["rows"]:
-        if (summary := row["summary_seconds"]) is None:
+        if (summary := row["summary"]) is None:
             lines.append(f"| {row['file']} | {row['engine']} | not run | | | | | {row['verified']} |")
             continue
-        seconds = " | ".join(f"{summary[name]:.2f} s" for name in ("median", "min", "max"))
+        interval = f"{summary['median_low']:.2f}-{summary['median_high']:.2f} s" if summary["median_low"] else "n too small"
+        median = f"{summary['median']:.2f} s" + ("" if row["converged"] else " (not converged)")
         ratio = f"{medians['reference'] / summary['median']:.2f}x" if "reference" in medians else "-"
-        lines.append(f"| {row['file']} | {row['engine']} | {seconds} | {summary['n']} | {ratio} | {row['verified']} |")
+        fraction = (row["limits"] or {}).get("compute_fraction")
+        peak = "-" if fraction is None else f"{fraction:.0%}"
+        cells = (row["file"], row["engine"], median, interval, summary["n"], peak, ratio, row["verified"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -135,6 +288,25 @@ def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
             yield f"[yellow]{file}: numerics: not run ({escape(one.not_run)})[/yellow]"
         if one.failure:
             yield f"[red]{file}: {escape(one.failure)}[/red]"
+
+
+def _batch(batch: int) -> str:
+    return f"batch {batch}"
+
+
+def _mode(job: Job) -> str:
+    return f"{job.in_flight} in flight, each" if job.mode == "throughput" else job.mode
+
+
+def _spread(summary: Timing) -> str:
+    """The interval of the median around it, as the larger of its two sides in percent."""
+    if summary.median_low is None or summary.median_high is None:
+        return "n<6"
+    return f"±{max(summary.median_high - summary.median, summary.median - summary.median_low) / summary.median:.1%}"
+
+
+def _bounded(value: float | None, q: float) -> str:
+    return f"n<{SMALLEST_N[q]}" if value is None else _milliseconds(value)
 
 
 def _milliseconds(seconds: float | None) -> str:

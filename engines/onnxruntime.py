@@ -25,6 +25,7 @@ class OnnxRuntimeEngine:
 
     runtime: Runtime = "onnxruntime"
     shapes: ShapeRange | None = None
+    memory_bytes: int | None = None
 
     def __init__(self, artifact: Artifact, device: Device = "cpu") -> None:
         try:

@@ -26,20 +26,22 @@ def open_engine(
     ``runtime="auto"``: PyTorch for a checkpoint; for ONNX, on a CPU OpenVINO if it is installed and else ONNX Runtime, on
     CUDA ONNX Runtime; for an engine, the TensorRT it was built with. ``device="auto"``: CUDA for an engine; elsewhere CUDA
     when the chosen runtime can use it here, otherwise the CPU. What was named is what is used: if it is not here,
-    :class:`EngineUnavailable` is raised and nothing else is tried. ``eager`` and ``cuda_graph``:
-    see :class:`~engines.tensorrt.TensorRTEngine`.
+    :class:`EngineUnavailable` is raised and nothing else is tried. ``eager``: see
+    :class:`~engines.tensorrt.TensorRTEngine`; ``cuda_graph``: there and in :class:`~engines.pytorch.PyTorchEngine`.
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
         if runtime not in ("auto", "pytorch"):
             raise EngineUnavailable(f"{path.name} is a checkpoint, which only pytorch runs: export it first with mimo export.")
-        return _open_checkpoint(path, device)
+        return _open_checkpoint(path, device, cuda_graph=cuda_graph)
     artifact = open_artifact(path)
     if runtime == "auto":
         runtime = choose_runtime(artifact, device)
     match runtime:
         case "pytorch":
             raise EngineUnavailable(f"{path.name} is no checkpoint: pytorch runs checkpoints only.")
-        case "onnxruntime" | "openvino" if artifact.format != "onnx":
+        case "onnxruntime" | "openvino" if artifact.format != "onnx" or cuda_graph:
+            if cuda_graph:
+                raise EngineUnavailable(f"{runtime} is not run with CUDA graphs here: use the checkpoint or an engine.")
             raise EngineUnavailable(f"{path.name} is a {artifact.format} engine: {runtime} runs ONNX files only.")
         case "onnxruntime":
             from engines.onnxruntime import OnnxRuntimeEngine
@@ -95,7 +97,7 @@ def onnxruntime_has_cuda() -> bool:
     return True
 
 
-def _open_checkpoint(path: Path, device: Device | Literal["auto"]) -> Engine:
+def _open_checkpoint(path: Path, device: Device | Literal["auto"], *, cuda_graph: bool) -> Engine:
     if not find_spec("torch"):
         raise EngineUnavailable(
             f"{path.name} is a checkpoint and torch is not installed: pip install 'mimo-deblur[torch]', or use an ONNX file."
@@ -106,4 +108,4 @@ def _open_checkpoint(path: Path, device: Device | Literal["auto"]) -> Engine:
     from mimo.checkpoint import load_checkpoint
 
     chosen: Device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return PyTorchEngine(load_checkpoint(path), chosen)
+    return PyTorchEngine(load_checkpoint(path), chosen, cuda_graph=cuda_graph)

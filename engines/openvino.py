@@ -25,6 +25,7 @@ class OpenVinoEngine:
     runtime: Runtime = "openvino"
     device: Device = "cpu"
     shapes: ShapeRange | None = None
+    memory_bytes: int | None = None
 
     def __init__(self, artifact: Artifact, compute: Literal["fp32", "bf16"] | None = None) -> None:
         try:

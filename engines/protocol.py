@@ -46,6 +46,10 @@ class Engine(Protocol):
     def shapes(self) -> ShapeRange | None:
         """The only shapes it takes; None for every multiple of :attr:`size_multiple`."""
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the runtime says it takes for the shape of the last launch, beside the weights; None when it says nothing."""
+
     def __call__(self, images: Images) -> Images:
         """Restore ``images``, height and width multiples of :attr:`size_multiple`; the result has the same shape.
 

@@ -65,6 +65,10 @@ class TensorRTEngine:
         self._buffers: dict[str, tuple[int, int]] = {}
         self._bound: Shape | None = None
 
+    @property
+    def memory_bytes(self) -> int | None:
+        return sum(capacity for _, capacity in self._buffers.values()) or None
+
     def __call__(self, images: Images) -> Images:
         shape = self._bind(images)
         result = np.empty(shape.nchw, self._dtype)

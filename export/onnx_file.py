@@ -43,8 +43,8 @@ def write_onnx(proto: onnx.ModelProto, artifact: Artifact) -> Artifact:
     return artifact
 
 
-def check_structure(proto: onnx.ModelProto, outputs: tuple[str, ...]) -> None:
-    """Raise :class:`ExportError` unless ``proto`` is valid ONNX with our names and dynamic dimensions."""
+def check_structure(proto: onnx.ModelProto, outputs: tuple[str, ...], multiple: int) -> None:
+    """Raise :class:`ExportError` unless ``proto`` is valid ONNX with our names and dynamic dimensions, sides in multiples."""
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -58,21 +58,25 @@ def check_structure(proto: onnx.ModelProto, outputs: tuple[str, ...]) -> None:
             f"the exported graph has inputs and outputs {', '.join(names)} instead of {INPUT}, {', '.join(outputs)}."
         )
     for name, described in {INPUT: summary.inputs[INPUT], OUTPUT: summary.outputs[OUTPUT]}.items():
-        if not described.endswith(" batch x 3 x 4*h x 4*w"):
+        expected = f"batch x 3 x {multiple}*h x {multiple}*w"
+        if not described.endswith(f" {expected}"):
             raise ExportError(
-                f"the exported graph's {name} is {described}, not batch x 3 x 4*h x 4*w: "
+                f"the exported graph's {name} is {described}, not {expected}: "
                 "this version of torch exports it otherwise; use one that mimo is tested with."
             )
 
 
-def check_numerics(proto: onnx.ModelProto, reference: Callable[[Images], Sequence[Images]], tolerance: float) -> None:
+def check_numerics(
+    proto: onnx.ModelProto, reference: Callable[[Images], Sequence[Images]], tolerance: float, multiple: int
+) -> None:
     """Compare ``proto`` in ONNX Runtime on the CPU with ``reference`` at two small shapes, batch 1 and 2.
 
     ``reference`` returns at least the outputs of ``proto``, as its last ones. Raises :class:`ExportError` when an output
     differs by more than ``tolerance`` or is not finite, and when ONNX Runtime is not installed.
     """
     run = in_onnxruntime(proto)
-    for shape in ((1, 3, SMALLEST_SIDE, SMALLEST_SIDE + 4), (2, 3, 60, 44)):
+    least = -(-SMALLEST_SIDE // multiple) * multiple
+    for shape in ((1, 3, least, least + multiple), (2, 3, 60 // multiple * multiple, 44 // multiple * multiple)):
         images = np.random.default_rng(shape[2]).random(shape, dtype=np.float32)
         results = run(images)
         for result, expected in zip(results, reference(images)[-len(results) :], strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
 from mimo.checkpoint import Checkpoint
 from mimo.errors import ExportError
 from mimo.model import MIMOUNet
+from mimo.spec import ModelSpec
 
 OPSET = 18
 """The oldest in which this graph can be written, for the widest choice of runtimes."""
@@ -57,47 +58,77 @@ def export_onnx(
     behind.
     """
     network = checkpoint.build()
-    model = _trace(network, all_scales)
-    if precision == "fp16":
-        model = to_fp16(model, io_fp16=io_fp16)
-    artifact = Artifact(
+    artifact = _described(out, checkpoint.spec, checkpoint.sha256, precision, io_fp16=io_fp16)
+    names = SCALES if all_scales else (OUTPUT,)
+    model = _trace(_Deployed(network, all_scales), checkpoint.spec.size_multiple, names)
+    return _finished(model, artifact, names, _reference(network))
+
+
+def export_network(
+    network: nn.Module, spec: ModelSpec, weights_sha256: str, out: Path, *, precision: Literal["fp32", "fp16"] = "fp32"
+) -> Artifact:
+    """Write another network, one that MIMO-UNet is compared with, in the same way: the same names, dynamic sizes, checks.
+
+    ``network`` takes one float32 tensor (N,3,H,W) and returns one of the same shape; ``spec`` is :meth:`ModelSpec.other`.
+    Raises :class:`ExportError` as :func:`export_onnx` does.
+    """
+    artifact = _described(out, spec, weights_sha256, precision, io_fp16=False)
+    model = _trace(network, spec.size_multiple, (OUTPUT,))
+    return _finished(model, artifact, (OUTPUT,), _reference(network))
+
+
+def _described(out: Path, spec: ModelSpec, sha256: str, precision: Literal["fp32", "fp16"], *, io_fp16: bool) -> Artifact:
+    return Artifact(
         path=out,
         sha256="",
         format="onnx",
         precision=precision,
         io="float16" if io_fp16 and precision == "fp16" else "float32",
-        spec=checkpoint.spec,
-        checkpoint_sha256=checkpoint.sha256,
+        spec=spec,
+        checkpoint_sha256=sha256,
         tools=tool_versions("torch", "onnx", "onnx-ir", "onnxscript"),
     )
+
+
+def _finished(
+    model: ir.Model, artifact: Artifact, outputs: tuple[str, ...], reference: Callable[[Images], list[Images]]
+) -> Artifact:
+    """Turn to the precision of ``artifact``, check and write."""
+    if artifact.precision == "fp16":
+        model = to_fp16(model, io_fp16=artifact.io == "float16")
     proto = with_lineage(model, artifact)
-    check_structure(proto, SCALES if all_scales else (OUTPUT,))
-
-    def reference(images: Images) -> list[Images]:
-        with torch.inference_mode():
-            return [output.numpy() for output in network(torch.from_numpy(images))]
-
-    check_numerics(proto, reference, FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE)
+    check_structure(proto, outputs, artifact.spec.size_multiple)
+    tolerance = FP32_TOLERANCE if artifact.precision == "fp32" else FP16_TOLERANCE
+    check_numerics(proto, reference, tolerance, artifact.spec.size_multiple)
     return write_onnx(proto, artifact)
 
 
-def _trace(network: MIMOUNet, all_scales: bool) -> ir.Model:
+def _reference(network: nn.Module) -> Callable[[Images], list[Images]]:
+    def run(images: Images) -> list[Images]:
+        with torch.inference_mode():
+            outputs = network(torch.from_numpy(images))
+        return [output.numpy() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+
+    return run
+
+
+def _trace(network: nn.Module, multiple: int, outputs: tuple[str, ...]) -> ir.Model:
     batch, h, w = torch.export.Dim("batch"), torch.export.Dim("h"), torch.export.Dim("w")
     with _quiet():
         program = torch.onnx.export(
-            _Deployed(network, all_scales).eval(),
+            network.eval(),
             (torch.zeros(2, 3, 64, 96),),
             dynamo=True,
             verbose=False,
             input_names=[INPUT],
-            output_names=list(SCALES) if all_scales else [OUTPUT],
+            output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_shapes={"blur": {0: batch, 2: 4 * h, 3: 4 * w}},
+            dynamic_shapes=({0: batch, 2: multiple * h, 3: multiple * w},),
         )
     if program is None:
         raise ExportError("torch.onnx.export returned nothing: this version of torch is not one that mimo is tested with.")
     model: ir.Model = program.model
-    if all_scales:
+    if len(outputs) > 1:
         # The exporter names the sizes of the smaller outputs after its own counters.
         for output, sides in zip(model.graph.outputs, (("h", "w"), ("2*h", "2*w"), ("4*h", "4*w")), strict=True):
             output.shape = ir.Shape(["batch", 3, *sides])

@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is not there: check the name, or leave it out to use the weights that ship with mimo.")
-    state, lineage = _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), {})
+    state, lineage = read_tensors(path)
     return Checkpoint(*_checked(state, path), path=path, sha256=sha256_of(path), lineage=lineage)
 
 
@@ -77,6 +77,14 @@ def save_checkpoint(
     # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
     # As bytes, because safetensors' own writing reports a full disk as an error of its format.
     write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)}))
+
+
+def read_tensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """What a safetensors file or a pickle of tensors holds, and its metadata; nothing in it is run.
+
+    Raises :class:`CheckpointError` when it is missing, damaged, or a pickle that wants to run code.
+    """
+    return _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), {})
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -6,12 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import onnx
 
+from mimo.errors import ArtifactError
 from mimo.spec import Shape
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = (*CONVOLUTIONS, "MatMul", "Gemm")
+"""What :func:`macs` counts."""
+UNCOUNTED_PRODUCTS = (
+    "Attention", "ConvInteger", "DeformConv", "Einsum", "FusedConv", "FusedMatMul", "GRU", "LSTM", "MatMulInteger",
+    "MultiHeadAttention", "QLinearConv", "QLinearMatMul", "RNN",
+)  # fmt: skip
+"""What also multiplies and accumulates, and is in no graph of ours: with one of these, :func:`macs` is too few."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +57,84 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
 
 
 def macs(model: onnx.ModelProto, shape: Shape) -> int:
-    """Multiply-accumulates of all convolutions for an input of ``shape``; biases and everything else are not counted."""
+    """Multiply-accumulates of all convolutions and matrix products for an input of ``shape``.
+
+    Biases and everything else are not counted. Raises :class:`ArtifactError` when the graph does not take ``shape``, or
+    does not tell the size of what it multiplies.
+    """
+    values = _values_at(model, shape)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        (first, _), (second, _), (out, _) = (values[name] for name in (*node.input[:2], node.output[0]))
+        match node.op_type:
+            # Each weight meets every output position of a convolution, every input position of a transposed one.
+            case "Conv":
+                total += math.prod(second) * out[0] * math.prod(out[2:])
+            case "ConvTranspose":
+                total += math.prod(second) * first[0] * math.prod(first[2:])
+            # Each output is a sum over the dimension that the two have in common.
+            case "MatMul":
+                total += math.prod(out) * first[-1]
+            case "Gemm":
+                transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+                total += math.prod(out) * first[0 if transposed else 1]
+    return total
+
+
+def least_bytes(model: onnx.ModelProto, shape: Shape) -> int:
+    """Bytes that must be read or written for an input of ``shape``: each weight once, inputs and outputs once.
+
+    In the element types of the file. What is written in between could stay in a cache large enough, and is not counted.
+    Raises :class:`ArtifactError` as :func:`macs` does.
+    """
+    values = _values_at(model, shape)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = [
+        attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)} - weights.keys()
+    sizes = [(tuple(tensor.dims), tensor.data_type) for tensor in (*weights.values(), *constants)]
+    return sum(
+        math.prod(dimensions) * onnx.helper.tensor_dtype_to_np_dtype(element).itemsize
+        for dimensions, element in (*sizes, *(values[name] for name in ends))
+    )
+
+
+class _Values(dict[str, tuple[tuple[int, ...], int]]):
+    """Dimensions and element type of every value whose size is known."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise ArtifactError(f"the size of {name!r} in this graph cannot be told, so neither can its cost: export it again.")
+
+
+def _values_at(model: onnx.ModelProto, shape: Shape) -> _Values:
+    """What is known of the graph's values, weights included, when its input has ``shape``."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    for dimension, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim, shape.nchw, strict=True):
-        dimension.ClearField("dim_param")
-        dimension.dim_value = size
-    # The dynamic shapes that the exporter noted would contradict the fixed input.
-    del fixed.graph.value_info[:]
-    for output in fixed.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
-    shapes = {
-        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
-    }
-    weights = {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
-    total = 0
-    for node in inferred.graph.node:
-        if node.op_type in CONVOLUTIONS:
-            # Each weight meets every output position of a convolution, every input position of a transposed one.
-            positions = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
-            total += math.prod(weights[node.input[1]]) * positions[0] * positions[2] * positions[3]
-    return total
+    try:
+        for dimension, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim, shape.nchw, strict=True):
+            dimension.ClearField("dim_param")
+            dimension.dim_value = size
+        # The dynamic shapes that the exporter noted would contradict the fixed input.
+        del fixed.graph.value_info[:]
+        for output in fixed.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ArtifactError(f"the graph does not take an input of {shape}: give another size, or export it again.") from error
+    values = _Values()
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
+            values[value.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim), tensor.elem_type
+    values |= {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in inferred.graph.initializer}
+    return values
 
 
 def _type_of(value: onnx.ValueInfoProto) -> str:

@@ -7,3 +7,6 @@ from pathlib import Path
 WEIGHTS = Path(__file__).with_name("weights") / "mimo-unet.safetensors"
 PHOTOGRAPHS = Path(__file__).with_name("photographs")
 """Pairs of real photographs, 1280x720, in ``blur/`` and ``sharp/``; GoPro dataset, CC BY 4.0, see the README there."""
+
+SHIPPED = {"mimo-unet": WEIGHTS}
+"""Weights that come with the project, by the network's name."""

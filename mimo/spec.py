@@ -16,6 +16,10 @@ SMALLEST_WIDTH = 2
 """With fewer channels the shallow features, which carry the image itself, have none left to compute."""
 
 
+WHOLE_IMAGE = 1 << 20
+"""As a context in pixels: more than any image has."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """One variant of MIMO-UNet, told by its tensor shapes alone.
@@ -36,8 +40,15 @@ class ModelSpec:
         Measured radius of the receptive field: 241 for 8 blocks, 577 for 20; it grows by 28 px a block (7 maps of
         residual blocks: 1 px + 2 px + 4 px, twice each conv), whatever the width.
         """
+        if not self.residual_blocks:
+            return WHOLE_IMAGE
         radius = 17 + 28 * self.residual_blocks
         return -(-radius // 4) * 4
+
+    @classmethod
+    def other(cls, name: str, size_multiple: int) -> ModelSpec:
+        """A network that is no MIMO-UNet, of which nothing else is known: no tile of it equals the whole image."""
+        return cls(name, 0, 0, size_multiple)
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:

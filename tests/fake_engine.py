@@ -20,6 +20,7 @@ class FakeEngine:
     device: Device = "cpu"
     compute = "fp32"
     size_multiple = 4
+    memory_bytes: int | None = None
 
     def __init__(self, function: Callable[[Images], Images], context: int, shapes: ShapeRange | None = None) -> None:
         self.function = function

@@ -3,48 +3,129 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from benchmarks.bench import Job, Row, bench, jobs_for, speedup, verified_as
-from benchmarks.measurement import Measurement, Plan
-from benchmarks.report import bench_table
+from benchmarks.bench import Job, Quality, Row, bench, checked_as, compare_jobs, jobs_for, speedup
+from benchmarks.compare import ComparePlan
+from benchmarks.limits import Ceiling
+from benchmarks.measurement import Measurement, Mode, Plan
+from benchmarks.report import bench_remarks, bench_table, comparison_text
+from benchmarks.schema import check_report
 from engines.inputs import list_photographs
+from engines.protocol import Device
+from mimo.artifact import load_onnx
+from mimo.errors import EngineUnavailable
 from mimo.files import sha256_of
+from mimo.graph import macs
 from mimo.shipped import PHOTOGRAPHS
 from mimo.spec import Shape
 from tests.tiny import Tiny
 
 SHAPE = Shape(1, 64, 96)
-QUICK = Plan(warm_up_seconds=0, min_samples=2, max_seconds=0)
+QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
 
 
-def row(median: float, *, events: tuple[float, ...] = (), verified: str = "verified", file: str = "a.onnx") -> Row:
-    return Row(
-        file, "0" * 64, "x cpu fp32", "fp32", verified, Measurement(1.0, (1.0,), (median,) * 3, (median / 100,) * 3, events)
-    )
+def row(
+    median: float,
+    *,
+    events: tuple[float, ...] = (),
+    verified: str = "verified",
+    file: str = "a.onnx",
+    mode: Mode = "sync",
+    n: int = 3,
+    **changes: Any,
+) -> Row:
+    measured = Measurement(1.0, 2.0, (1.0,), True, (median,) * n, (median / 100,) * n, events, True, ())
+    job = Job(Path(file), "onnxruntime", "cpu", mode)
+    return Row(job, SHAPE, "0" * 64, "1" * 64, "x cpu fp32", "fp32", verified, measurement=replace(measured, **changes))
 
 
 def test_every_row_is_on_disk_before_the_next_starts(tiny: Tiny, tmp_path: Path) -> None:
-    report = tmp_path / "bench.json"
+    written = tmp_path / "bench.json"
     jobs = [Job(tiny.checkpoint, "pytorch", "cpu"), Job(tiny.onnx, "onnxruntime", "cpu"), Job(tiny.onnx, "openvino", "cpu")]
     seen = []
-    for finished in bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, json_out=report):
-        seen.append(finished.engine)
-        content = json.loads(report.read_text())
-        assert [one["engine"] for one in content["rows"]] == seen
+
+    def finished(one: Row) -> None:
+        seen.append(one.engine)
+        content = json.loads(written.read_text())
+        check_report(content)
+        assert [found["engine"] for found in content["rows"]] == seen
+
+    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False, json_out=written, finished=finished)
     assert len(seen) == 3
-    assert content["schema"] == 1
-    assert content["shape"] == "1x64x96"
-    assert content["context"]["cores"] >= 1
-    first = content["rows"][0]
+    assert json.loads(written.read_text()) == json.loads(json.dumps(report))
+    assert report["shape"] == "1x64x96"
+    assert report["context"]["cores"] >= 1
+    first = report["rows"][0]
     assert first["verified"] == "reference"
-    assert len(first["samples_seconds"]["synchronised"]) == first["summary_seconds"]["n"] == 2
-    assert min(first["samples_seconds"]["synchronised"]) == first["summary_seconds"]["min"] > 0
-    assert "latency" in "".join(first["summary_seconds"])
+    assert first["checkpoint_sha256"] == first["sha256"] == report["rows"][1]["checkpoint_sha256"]
+    assert len(first["samples_seconds"]["synchronised"]) == first["summary"]["n"] >= 1
+    assert min(first["samples_seconds"]["synchronised"]) == first["summary"]["minimum"] > 0
+    assert first["memory"]["peak_bytes"] > first["memory"]["baseline_bytes"] > 0
+    assert first["states"][-1]["after_samples"] == first["summary"]["n"]
+    assert first["converged"] is False
+
+
+def test_the_limits_are_measured_once_for_a_precision(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ceiling(device: Device, compute: str) -> Ceiling:
+        asked.append((device, compute))
+        return Ceiling("a", device, compute, 1e12, 1e10, "made up")
+
+    monkeypatch.setattr("benchmarks.bench.measure_ceiling", ceiling)
+    jobs = [Job(tiny.checkpoint, "pytorch", "cpu"), Job(tiny.onnx, "onnxruntime", "cpu")]
+    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK)
+    assert asked == [("cpu", "fp32")]
+    check_report(report)
+    eager, exported = (found["limits"] for found in report["rows"])
+    # Two ways of counting, over the module and over the graph, of the same network.
+    assert exported["macs"] == macs(load_onnx(tiny.onnx), SHAPE)
+    assert 1 < eager["macs"] / exported["macs"] < 1.02  # PyTorch also computes the two smaller outputs
+    expected = 2 * eager["macs"] / 1e12 / report["rows"][0]["summary"]["median"]
+    assert eager["compute_fraction"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mode", ["e2e", "throughput", "cold-cache"])
+def test_the_other_modes_are_rows_of_their_own(tiny: Tiny, mode: Mode) -> None:
+    job = Job(tiny.onnx, "openvino", "cpu", mode, in_flight=2 if mode == "throughput" else 1)
+    shape = Shape(1, 61, 93) if mode == "e2e" else SHAPE
+    report = bench([job], shape, list_photographs(PHOTOGRAPHS), QUICK, limits=False)
+    check_report(report)
+    (found,) = report["rows"]
+    assert (found["mode"], found["reason"]) == (mode, None)
+    assert (found["enqueued_not_latency"] is None) == (mode != "cold-cache")
+
+
+def test_rows_of_different_modes_are_not_compared() -> None:
+    assert speedup(row(1.0, mode="e2e"), row(2.0)) is None
+    assert speedup(row(1.0, mode="e2e"), row(2.0, mode="e2e")) == 2.0
+
+
+def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
+    plan = ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=1, max_seconds=0)
+    said: list[str] = []
+    jobs = Job(tiny.onnx, "onnxruntime", "cpu"), Job(tiny.onnx, "openvino", "cpu")
+    report = compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), plan, progress=said.append)
+    check_report(report)
+    assert (report["a"]["runtime"], report["b"]["runtime"]) == ("onnxruntime", "openvino")
+    assert len(report["comparison"]["rounds"]) == len(report["comparison"]["floor_rounds"]) == 6
+    assert any("against itself" in text for text in said)
+    text = " ".join(comparison_text(report))
+    assert "A against itself" in text
+    assert report["comparison"]["verdict"].replace("same", "the same as") in text
+
+
+def test_what_cannot_run_cannot_be_compared(tiny: Tiny) -> None:
+    jobs = Job(tiny.onnx, "pytorch", "cpu"), Job(tiny.onnx, "openvino", "cpu")
+    with pytest.raises(EngineUnavailable, match="checkpoints only"):
+        compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), ComparePlan())
 
 
 def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) -> None:
@@ -53,33 +134,34 @@ def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) ->
         Job(tmp_path / "missing.onnx", "openvino", "cpu"),
         Job(tiny.onnx, "openvino", "cpu"),
     ]
-    rows = list(bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK))
-    assert [one.measurement is None for one in rows] == [True, True, False]
-    assert "checkpoints only" in str(rows[0].reason)
-    assert "is not there" in str(rows[1].reason)
-    assert rows[0].to_json()["summary_seconds"] is None
+    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False)
+    check_report(report)
+    rows = report["rows"]
+    assert [one["summary"] is None for one in rows] == [True, True, False]
+    assert "checkpoints only" in rows[0]["reason"]
+    assert "is not there" in rows[1]["reason"]
 
 
 def test_an_artifact_is_unverified_until_its_own_report_says_otherwise(tiny: Tiny, tmp_path: Path) -> None:
     file = tmp_path / "a.onnx"
     file.write_bytes(tiny.onnx.read_bytes())
     sha256, report = sha256_of(file), tmp_path / "a.onnx.verification.json"
-    assert verified_as(file, sha256, "openvino cpu fp32") == "UNVERIFIED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "UNVERIFIED"
 
     def say(**changes: str) -> None:
         report.write_text(json.dumps([{"sha256": sha256, "engine": "openvino cpu fp32", "status": "passed", **changes}]))
 
     say()
-    assert verified_as(file, sha256, "openvino cpu fp32") == "verified"
-    assert verified_as(file, sha256, "openvino cpu bf16") == "UNVERIFIED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "verified"
+    assert checked_as(file, sha256, "openvino cpu bf16")[0] == "UNVERIFIED"
     say(sha256="0" * 64)
-    assert verified_as(file, sha256, "openvino cpu fp32") == "UNVERIFIED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "UNVERIFIED"
     say(status="failed")
-    assert verified_as(file, sha256, "openvino cpu fp32") == "FAILED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "FAILED"
     say(status="not run")
-    assert verified_as(file, sha256, "openvino cpu fp32") == "UNVERIFIED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "UNVERIFIED"
     report.write_text("{")
-    assert verified_as(file, sha256, "openvino cpu fp32") == "UNVERIFIED"
+    assert checked_as(file, sha256, "openvino cpu fp32")[0] == "UNVERIFIED"
 
 
 def test_jobs(tiny: Tiny) -> None:
@@ -104,14 +186,49 @@ def shown(rows: list[Row], *, sync: bool = True) -> str:
 
 
 def test_the_async_time_stands_beside_the_latency_and_is_called_what_it_is() -> None:
-    text = shown([row(2.0, verified="reference", file="c.pkl"), row(0.5, events=(0.4,) * 3)])
-    assert "async (not latency)" in text
+    text = shown([row(2.0, verified="reference", file="c.pkl"), row(0.5)])
+    assert "async (not latency)" in " ".join(text.split())
     line = next(line for line in text.splitlines() if "4.00x" in line)
-    assert line.split()[3:] == ["500.0", "n<72", "500.0", "500.0", "3", "400.0", "5.000", "4.00x", "verified"]
+    assert line.split()[3:] == [
+        "500.0", "n<6", "n<72", "n<368", "500.0", "500.0", "3", "5.000", "100.00x", "4.00x", "-", "-", "verified",
+    ]  # fmt: skip
+
+
+def test_percentiles_appear_with_the_samples_that_bound_them() -> None:
+    line = next(line for line in shown([row(0.5, n=400)]).splitlines() if "400" in line)
+    assert line.split()[3:8] == ["500.0", "±0.0%", "500.0", "500.0", "500.0"]
 
 
 def test_without_sync_no_number_is_called_latency() -> None:
     text = shown([row(0.5)], sync=False)
-    assert "async (not latency)" in text
+    assert "async (not latency)" in " ".join(text.split())
     assert "500.0" not in text
     assert "median" not in text
+
+
+def remarks(*rows: Row) -> str:
+    return "\n".join(bench_remarks(rows))
+
+
+def test_every_doubt_is_said() -> None:
+    assert "first call 1000 ms; after another shape 2000 ms" in remarks(row(0.5))
+    assert "converged" not in remarks(row(0.5))
+    assert "not converged (n = 3)" in remarks(row(0.5, converged=False))
+    assert "later half is +50% off" in remarks(row(0.5, converged=False, synchronised=(1.0, 1.0, 1.5, 1.5)))
+    assert "not settled after 1 s" in remarks(row(0.5, settled=False))
+    assert "UNVERIFIED" in remarks(row(0.5, verified="UNVERIFIED"))
+    assert "FAILED" in remarks(row(0.5, verified="FAILED"))
+    assert "1 outliers, none left out" in remarks(row(0.5, synchronised=(*[0.5] * 20, 5.0)))
+    crowded = {"after_samples": 0, "load_average": 9.0, "cores": 2}
+    assert "load average was 9.0" in remarks(row(0.5, states=(crowded, crowded)))
+
+
+def test_psnr_comes_from_the_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a.onnx"
+    quality = {"pictures": 3, "blurry": 24.0, "reference": 25.5, "candidate": 25.25, "passed": True}
+    entry = {"sha256": "a", "against_sha256": "c", "engine": "e", "status": "passed", "quality": quality}
+    Path("a.onnx.verification.json").write_text(json.dumps([entry]))
+    assert checked_as(file, "a", "e") == ("verified", Quality(25.25, "3 pairs, mimo verify"))
+    assert checked_as(tmp_path / "c.pkl", "c", "pytorch cpu fp32")[1] == Quality(25.5, "3 pairs, mimo verify")
+    assert checked_as(tmp_path / "c.pkl", "other", "pytorch cpu fp32")[1] is None

@@ -211,10 +211,10 @@ def test_the_numerical_check_has_a_threshold(tiny: Tiny, offset: float, passes: 
         return [np.zeros(1, np.float32), sharp]  # only the last ones count
 
     if passes:
-        check_numerics(model, reference, 1e-4)
+        check_numerics(model, reference, 1e-4, 4)
     else:
         with pytest.raises(ExportError, match=r"differs from its source by .* \(at most 0\.0001\)"):
-            check_numerics(model, reference, 1e-4)
+            check_numerics(model, reference, 1e-4, 4)
 
 
 def test_without_onnxruntime_there_is_no_export(
@@ -235,7 +235,7 @@ def small(input_name: str = "blur", output_name: str = "sharp", *, width: str | 
 
 
 def test_the_structure_that_is_asked_for() -> None:
-    check_structure(small(), ("sharp",))
+    check_structure(small(), ("sharp",), 4)
 
 
 @pytest.mark.parametrize(
@@ -252,25 +252,25 @@ def test_the_structure_that_is_asked_for() -> None:
 )
 def test_another_structure_is_refused(model: onnx.ModelProto, outputs: tuple[str, ...], says: str) -> None:
     with pytest.raises(ExportError, match=says):
-        check_structure(model, outputs)
+        check_structure(model, outputs, 4)
 
 
 def test_an_output_of_another_size_is_refused() -> None:
     model = small()
     model.graph.output[0].type.tensor_type.shape.dim[3].dim_param = "unknown"
     with pytest.raises(ExportError, match=r"sharp is float32 batch x 3 x 4\*h x unknown, not batch"):
-        check_structure(model, ("sharp",))
+        check_structure(model, ("sharp",), 4)
 
 
 def test_an_invalid_graph_is_refused() -> None:
     model = small()
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ExportError, match="not valid ONNX"):
-        check_structure(model, ("sharp",))
+        check_structure(model, ("sharp",), 4)
 
 
 def test_a_contradiction_of_types_is_refused() -> None:
     model = small()
     model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     with pytest.raises(ExportError, match="not valid ONNX"):
-        check_structure(model, ("sharp",))
+        check_structure(model, ("sharp",), 4)

@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_onnx
 from mimo.checkpoint import load_checkpoint
-from mimo.graph import macs, summarise
+from mimo.errors import ArtifactError
+from mimo.graph import least_bytes, macs, summarise
 from mimo.shipped import WEIGHTS
 from mimo.spec import Shape
 from tests.tiny import Tiny
@@ -62,8 +63,29 @@ def up(weight: str, source: str, target: str = "sharp", **attributes: Any) -> on
             2 * 3 * 3 * 9 * (32 * 48),
         ),
         ([helper.make_node("Relu", ["blur"], ["sharp"])], {}, 0),
+        ([helper.make_node("MatMul", ["blur", "w"], ["sharp"])], {"w": (48, 7)}, (3 * 32 * 7) * 48),
+        (
+            [
+                helper.make_node("Transpose", ["blur"], ["x"], perm=[0, 1, 3, 2]),
+                helper.make_node("MatMul", ["blur", "x"], ["sharp"]),
+            ],
+            {},
+            (3 * 32 * 32) * 48,
+        ),
     ],
-    ids=["3x3", "1x1", "no padding", "stride", "groups", "transposed", "down and up", "shared weight", "no convolution"],
+    ids=[
+        "3x3",
+        "1x1",
+        "no padding",
+        "stride",
+        "groups",
+        "transposed",
+        "down and up",
+        "shared weight",
+        "no convolution",
+        "matrix product",
+        "product of two activations",
+    ],
 )
 @pytest.mark.parametrize("batch", [1, 3])
 def test_cost_of_convolutions(
@@ -80,6 +102,52 @@ def test_cost_grows_with_the_pixels_and_is_the_same_in_half(tiny: Tiny) -> None:
     assert macs(fp32, Shape(2, 128, 192)) == 2 * 2 * 3 * one
     assert macs(fp16, Shape(1, 64, 64)) == one
     assert fp32.SerializeToString() == before
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_cost_of_gemm(transposed: int) -> None:
+    weights: dict[str, tuple[int, ...]] = {"a": (5, 11) if transposed else (11, 5), "b": (5, 7)}
+    nodes = [
+        helper.make_node("Gemm", ["a", "b"], ["x"], transA=transposed),
+        helper.make_node("ReduceSum", ["x"], ["y"]),
+        helper.make_node("Add", ["blur", "y"], ["sharp"]),
+    ]
+    assert macs(model_of(nodes, weights), Shape(2, 32, 48)) == 11 * 7 * 5
+
+
+def test_bytes_honour_the_element_types() -> None:
+    image = 3 * 32 * 48
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.ones(2, np.int64))),
+        helper.make_node("Constant", [], ["two"], value_float=1.0),
+        helper.make_node("Cast", ["blur"], ["half"], to=onnx.TensorProto.FLOAT16),
+        conv("w", source="half", target="x", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Cast", ["x"], ["sharp"], to=onnx.TensorProto.FLOAT),
+    ]
+    model = model_of(nodes, {"w": (5, 3, 3, 3), "c": (7,)}, half=("w",))
+    weights = 5 * 3 * 9 * 2 + 7 * 4 + 2 * 8
+    # Older files list their weights among the inputs too.
+    model.graph.input.append(helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT16, (5, 3, 3, 3)))
+    assert least_bytes(model, Shape(2, 32, 48)) == weights + 4 * 2 * (image + 5 * 16 * 24)
+
+
+def test_a_cost_that_cannot_be_told() -> None:
+    unknown = [helper.make_node("Mystery", ["blur"], ["x"], domain="elsewhere"), conv("w", source="x")]
+    model = model_of(unknown, {"w": (5, 3, 3, 3)})
+    model.opset_import.append(helper.make_opsetid("elsewhere", 1))
+    # Its second dimension is how many pixels are not black.
+    counted = [
+        helper.make_node("NonZero", ["blur"], ["places"]),
+        helper.make_node("Cast", ["places"], ["x"], to=FLOAT),
+        helper.make_node("MatMul", ["w", "x"], ["sharp"]),
+    ]
+    with pytest.raises(ArtifactError, match="size of 'x' in this graph"):
+        macs(model_of(counted, {"w": (7, 4)}), Shape(1, 32, 48))
+    for cost in (macs, least_bytes):
+        with pytest.raises(ArtifactError, match=r"size of '(x|sharp)' in this graph"):
+            cost(model, Shape(1, 32, 48))
+    with pytest.raises(ArtifactError, match="does not take an input of 1x32x48"):
+        macs(model_of([helper.make_node("MatMul", ["blur", "w"], ["sharp"])], {"w": (47, 7)}), Shape(1, 32, 48))
 
 
 def test_a_summary() -> None:

@@ -1,0 +1,1 @@
+"""The page that a report becomes: one self-contained HTML file."""

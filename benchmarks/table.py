@@ -1,0 +1,214 @@
+"""``mimo bench table``: the comparison that this project grew from, measured again, asynchronous and synchronised.
+
+Each network is one row on one runtime. It also goes through export, FP16 and engine building, and the row says how far it
+came. Published numbers stand in columns of their own and never enter ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmarks.bench import Job, Quality, Row, measure_engine, not_run, report_of
+from benchmarks.fp16_range import psnr_in_fp16
+from benchmarks.limits import Ceiling, Work, limits_of, measure_ceiling, work_of_module
+from benchmarks.measurement import Plan
+from benchmarks.networks import Network
+from engines.inputs import photograph_batch
+from engines.opening import open_engine
+from engines.protocol import Device, Engine, Images, Runtime
+from engines.verification import TOLERANCES, compare_images, tolerance_of
+from mimo.artifact import Artifact, open_artifact
+from mimo.errors import EngineUnavailable, MimoError
+from mimo.files import write_json
+from mimo.spec import ModelSpec, Shape, ShapeRange
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHECKED_SIDE = 128
+"""Numerics are checked on the middle of a photograph of so many pixels a side; the whole size would double the time."""
+
+Exporter = Callable[["nn.Module", ModelSpec, str, Path], Artifact]
+"""Writes a network as FP32 ONNX: network, what it is, the hash of its weights, file."""
+Converter = Callable[[Artifact, Path], Artifact]
+"""Writes the FP16 graph of an FP32 one."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How far a network came: ``ok``, or the first thing that went wrong."""
+
+    onnx: str
+    fp16: str
+    tensorrt_rtx: str
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the table needs from the rooms beside it: only the command line may import both."""
+
+    export: Exporter
+    to_fp16: Converter
+    folder: Path
+    """For ONNX files and engines; what is there already is not checked and made again."""
+
+
+def table(
+    networks: Sequence[Network],
+    shape: Shape,
+    photographs: Sequence[Path],
+    plan: Plan,
+    tools: Tools,
+    *,
+    runtime: Runtime = "pytorch",
+    device: Device = "cpu",
+    fates: bool = True,
+    json_out: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    finished: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure ``networks`` at ``shape`` on ``runtime``, one after the other; returns the report.
+
+    Without ``fates`` nothing is exported but what the runtime needs. With ``json_out`` the report is rewritten after each
+    row, before ``finished`` is told of it. A network that cannot be measured is a row with its reason.
+    """
+    images = photograph_batch(photographs, shape)
+    checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
+    report: dict[str, Any] = report_of("table", shape, plan) | {"ceilings": [], "rows": []}
+    ceilings: dict[str, Ceiling] = {}
+    known: dict[str, Fate] = {}
+    for network in networks:
+        job = Job(Path(network.file), runtime, device)
+        progress(f"{network.title} on {runtime} {device}")
+        subject = _Subject(network, network.build(), tools, checked)
+        if fates and network.name not in known:
+            progress(f"{network.title}: export, FP16, engine")
+            known[network.name] = subject.fate(shape)
+        if reason := network.takes(shape.height, shape.width):
+            row = not_run(job, shape, reason)
+        else:
+            row = measure_engine(partial(subject.open, job), subject.standing, job, images, plan)
+        row = replace(row, sha256=subject.sha256, checkpoint_sha256=subject.sha256)
+        work = work_of_module(subject.module, _fitting(network, shape))
+        if row.measurement is not None and row.compute is not None:
+            if row.compute not in ceilings:
+                progress(f"what this {device} can do in {row.compute} at best")
+                ceilings[row.compute] = measure_ceiling(device, row.compute)
+            row = replace(row, limits=limits_of(work, ceilings[row.compute], row.measurement.median))
+        report["ceilings"] = [ceiling.to_json() for ceiling in ceilings.values()]
+        report["rows"].append(_with_network(row, subject, work, known.get(network.name)))
+        if json_out is not None:
+            write_json(json_out, report)
+        finished(report["rows"][-1])
+    return report
+
+
+@dataclass
+class _Subject:
+    """One network with what was made from it."""
+
+    network: Network
+    module: nn.Module
+    tools: Tools
+    checked: Images
+    sha256: str = ""
+    _artifact: Artifact | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.sha256 = self.network.weights_sha256(self.module)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.network.spec
+
+    def build(self) -> nn.Module:
+        return self.module
+
+    def artifact(self) -> Artifact:
+        """The network in FP32 ONNX, exported once."""
+        if self._artifact is None:
+            path = self.tools.folder / f"{self.network.file}.onnx"
+            self._artifact = self.tools.export(self.module, self.spec, self.sha256, path)
+        return self._artifact
+
+    def converted(self) -> Artifact:
+        return self.tools.to_fp16(self.artifact(), self.tools.folder / f"{self.network.file}.fp16.onnx")
+
+    def open(self, job: Job) -> Engine:
+        if job.runtime == "pytorch":
+            from engines.pytorch import PyTorchEngine
+
+            return PyTorchEngine(self, job.device)
+        if job.runtime in ("tensorrt", "tensorrt-rtx"):
+            return open_engine(self.engine(job.runtime).path, job.runtime, "cuda", eager=True)
+        return open_engine(self.artifact().path, job.runtime, job.device)
+
+    def engine(self, runtime: Literal["tensorrt", "tensorrt-rtx"], shape: Shape | None = None) -> Artifact:
+        """An FP16 engine for every shape from the smallest to ``shape``."""
+        from engines.build import build_engine
+
+        multiple = self.network.size_multiple
+        most = shape or Shape(1, 720, 1280)
+        least = Shape(1, *(min(64, side) for side in (most.height, most.width))).padded(multiple)
+        shapes = ShapeRange(least, most.padded(multiple), most.padded(multiple), multiple)
+        return build_engine(self.converted(), self.tools.folder / f"{self.network.file}.engine", runtime=runtime, shapes=shapes)
+
+    def standing(self, engine: Engine) -> tuple[str, Quality | None]:
+        """Against the module itself, on a real photograph."""
+        import torch
+
+        if engine.runtime == "pytorch":
+            return "reference", None
+        with torch.inference_mode():
+            expected = self.module(torch.from_numpy(self.checked)).numpy()
+        path = self.tools.folder / f"{self.network.file}.onnx"
+        tolerance = tolerance_of(open_artifact(path), engine.compute)
+        return "verified" if compare_images(expected, engine(self.checked), tolerance) else "FAILED", None
+
+    def fate(self, shape: Shape) -> Fate:
+        trained = "" if self.network.weights else ", untrained weights"
+        decibel = psnr_in_fp16(self.module, self.checked)
+        if decibel is None:
+            fp16 = f"not finite{trained}"
+        else:
+            verdict = "survives" if decibel >= TOLERANCES["fp16"].min_psnr else "too coarse"
+            fp16 = f"{verdict} ({decibel:.0f} dB{trained})"
+        onnx, engine = "ok", "no ONNX file"
+        try:
+            self.artifact()
+        except MimoError as error:
+            onnx = str(error)
+        else:
+            try:
+                engine = f"ok ({self.engine('tensorrt-rtx', shape).receipt})"
+            except EngineUnavailable:
+                engine = "not installed"
+            except MimoError as error:
+                engine = str(error)
+        return Fate(onnx, fp16, engine)
+
+
+def _with_network(row: Row, subject: _Subject, work: Work, fate: Fate | None) -> dict[str, Any]:
+    network = subject.network
+    return row.to_json() | {
+        "network": network.title,
+        "way": network.way,
+        "parameters": sum(value.numel() for value in subject.module.parameters()),
+        "macs": work.macs,
+        "published": asdict(network.published) if network.published else None,
+        "export": asdict(fate or Fate("not tried", "not tried", "not tried")),
+    }
+
+
+def _fitting(network: Network, shape: Shape) -> Shape:
+    """``shape``, or for a network that does not take it the square of about as many pixels, with about as much work."""
+    if network.takes(shape.height, shape.width) is None:
+        return shape
+    side = int(np.sqrt(shape.height * shape.width))
+    return Shape(shape.batch, side, side).padded(network.size_multiple)

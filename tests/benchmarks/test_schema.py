@@ -1,0 +1,131 @@
+"""The schema takes what is written and names what does not fit; reading says what to do about it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.schema import check_report, read_report
+from mimo.errors import ArtifactError
+from tests.benchmarks.reports import bench_report, every_kind
+
+KINDS = every_kind()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_fits_before_and_after_a_file(name: str, tmp_path: Path) -> None:
+    check_report(KINDS[name])
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(KINDS[name]))
+    assert read_report(path) == json.loads(path.read_text())
+
+
+def test_a_report_without_rows_yet_fits() -> None:
+    check_report(bench_report([]))
+
+
+def _set(*keys: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        place: Any = report
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = to
+
+    return change
+
+
+def _drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        place: Any = report
+        for key in keys[:-1]:
+            place = place[key]
+        del place[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "path"),
+    [
+        ("bench", _set("schema", to=1), "schema: expected 2"),
+        ("bench", _set("kind", to="poem"), "kind: expected one of bench"),
+        ("bench", _set("kind", to=["bench"]), "kind: expected one of bench"),
+        ("bench", _drop("context"), "context: missing"),
+        ("bench", _set("shape", to="720p"), "shape: expected a shape"),
+        ("bench", _set("shape", to="720x1280"), "shape: expected a shape"),
+        ("bench", _set("shape", to=720), "shape: expected a shape"),
+        ("bench", _set("rows", to={}), "rows: expected a list"),
+        ("bench", _set("rows", 2, to=None), r"rows\[2\]: expected an object"),
+        ("bench", _set("rows", 0, "summary", "n", to=True), r"rows\[0\].summary.n: expected a whole"),
+        ("bench", _set("rows", 0, "summary", "n", to=19), r"rows\[0\].summary.n: expected 20, the number of samples"),
+        ("bench", _set("rows", 0, "summary", "median", to=None), r"rows\[0\].summary.median: expected a finite"),
+        ("bench", _set("rows", 0, "summary", "median", to="1.2"), r"rows\[0\].summary.median: expected a finite"),
+        ("bench", _set("rows", 0, "summary", "mean", to=float("nan")), r"rows\[0\].summary.mean: expected a finite"),
+        ("bench", _set("rows", 0, "summary", "minimum", to=-0.1), r"rows\[0\].summary.minimum: expected at least 0"),
+        ("bench", _drop("rows", 1, "summary", "p99"), r"rows\[1\].summary.p99: missing"),
+        ("bench", _set("rows", 1, "summary", "p98", to=1.0), r"rows\[1\].summary.p98: not known"),
+        ("bench", _set("rows", 1, "speed", to=1.0), r"rows\[1\].speed: not known"),
+        ("bench", _set("rows", 0, "summary", to=None), r"rows\[0\].summary: expected a value"),
+        ("bench", _set("rows", 0, "settled", to=None), r"rows\[0\].settled: expected a value"),
+        ("bench", _set("rows", 0, "reason", to="too hot"), r"rows\[0\].summary: expected null beside a reason"),
+        ("bench", _set("rows", 0, "verified", to="probably"), r"rows\[0\].verified: expected one of"),
+        ("bench", _set("rows", 0, "mode", to="async"), r"rows\[0\].mode: expected one of"),
+        ("bench", _set("rows", 0, "memory", "kind", to="swap"), r"rows\[0\].memory.kind"),
+        ("bench", _set("rows", 0, "samples_seconds", "warm_up", 3, to=None), r"warm_up\[3\]: expected a finite"),
+        ("bench", _drop("rows", 0, "states", 1, "after_samples"), r"rows\[0\].states\[1\].after_samples: missing"),
+        ("table", _drop("rows", 0, "network"), r"rows\[0\].network: missing"),
+        ("table", _set("rows", 0, "published", "psnr", to=None), r"rows\[0\].published.psnr: expected a finite"),
+        ("table", _drop("rows", 0, "export", "fp16"), r"rows\[0\].export.fp16: missing"),
+        ("atlas", _set("grid", 0, "median_seconds", to=None), r"grid\[0\].median_seconds: expected null beside"),
+        ("atlas", _set("grid", 0, "reason", to="no memory"), r"grid\[0\].median_seconds: expected null beside"),
+        ("atlas", _set("advice", 0, to=3), r"advice\[0\]: expected text"),
+        ("compare", _set("comparison", "verdict", to="better"), "comparison.verdict: expected one of"),
+        ("compare", _drop("b", "engine"), "b.engine: missing"),
+        ("compare", _set("comparison", "rounds", 0, "order", to="AABB"), r"comparison.rounds\[0\].order"),
+    ],
+)
+def test_the_first_thing_that_does_not_fit_is_named(kind: str, change: Callable[[dict[str, Any]], None], path: str) -> None:
+    report = copy.deepcopy(KINDS[kind])
+    change(report)
+    with pytest.raises(ValueError, match=f"^{path}|{path}"):
+        check_report(report)
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    with pytest.raises(ValueError, match="not") as caught:
+        check_report({**KINDS["bench"], "shape": "9" * 10_000})
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        (b"", "not JSON, or damaged"),
+        (b"\xff\xfe\x00", "not JSON, or damaged"),
+        (b'{"schema": 2, "kind": "ben', "not JSON, or damaged"),
+        (b"[" * 100_000, "not JSON, or damaged"),
+        (b"[1, 2]", "no report of mimo bench"),
+        (b'{"schema": 1, "rows": []}', "has schema 1, .*measure again"),
+        (b'{"schema": 3, "rows": []}', "has schema 3, .*update mimo"),
+        (b'{"schema": true}', "no report of mimo bench"),
+        (b'{"schema": 2, "kind": "bench"}', "no report of mimo bench .*made: missing"),
+    ],
+)
+def test_a_file_that_is_no_report_says_why_and_what_to_do(content: bytes | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=words) as caught:
+        read_report(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_report(tmp_path)
