@@ -24,14 +24,14 @@ demo: $(VENV)/installed
 	cd $(DEMO) && $(MIMO) export --to onnx
 	cd $(DEMO) && $(MIMO) build-engine --fp16
 	cd $(DEMO) && { $(MIMO) verify --json verification.json || test $$? -eq 3; }
-	cd $(DEMO) && $(MIMO) bench --sync --size 360x640 --max-seconds 10 --json bench.json
+	cd $(DEMO) && $(MIMO) bench --sync --size 360x640 --max-seconds 10 --json bench.json --html bench.html
 	cd $(DEMO) && $(MIMO) deblur $(PHOTOGRAPHS)/blur --model mimo-unet.onnx --out sharp
 	cd $(DEMO) && $(MIMO) score sharp $(PHOTOGRAPHS)/sharp --protocol mimo --json score.json
 	@echo
 	@echo "sharp pictures:       $(DEMO)/sharp"
 	@echo "FP16 engine:          $(DEMO)/mimo-unet.fp16.engine"
 	@echo "verification report:  $(DEMO)/verification.json"
-	@echo "latencies:            $(DEMO)/bench.json"
+	@echo "latencies:            $(DEMO)/bench.html (numbers: bench.json)"
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -134,7 +134,7 @@ def build_engine_command(
     optimum: Annotated[str, typer.Option("--opt", help="The shape to tune for.")] = "1x720x1280",
     maximum: Annotated[str, typer.Option("--max", help="Largest batch x height x width.")] = "4x2160x3840",
     compute_capability: Annotated[
-        str | None, typer.Option(help="GPUs to build for, such as 8.6,8.9 (tensorrt-rtx).", show_default=False)
+        str | None, typer.Option(help="GPUs to build for, such as 8.6,8.9 or current (tensorrt-rtx).", show_default=False)
     ] = None,
     allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision.")] = False,
     out: Annotated[

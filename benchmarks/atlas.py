@@ -15,7 +15,7 @@ from engines.opening import open_engine
 from engines.protocol import Engine
 from mimo.errors import MimoError
 from mimo.files import sha256_of, write_json
-from mimo.spec import Shape
+from mimo.spec import WHOLE_IMAGE, Shape
 
 SIZES = ("128x128", "256x256", "512x512", "720x1280", "1080x1920")
 BATCHES = (1, 2, 4)
@@ -85,21 +85,21 @@ def advice(grid: Sequence[Mapping[str, Any]], context: int, job: Job) -> list[st
 
 def _about_batches(ran: Mapping[Shape, Mapping[str, Any]]) -> list[str]:
     said = []
+    compared = False
     for size in sorted({(shape.height, shape.width) for shape in ran}):
         batches = {shape.batch: cell["median_seconds"] / shape.batch for shape, cell in ran.items() if shape.nchw[2:] == size}
         if 1 not in batches or len(batches) == 1:
             continue
+        compared = True
         best = min(batches, key=lambda batch: batches[batch])
         if batches[best] < BETTER * batches[1]:
             said.append(
                 f"At {size[0]}x{size[1]} a batch of {best} takes {batches[best] / batches[1]:.2f} of the time per image of a "
                 "batch of 1: collect that many where latency allows."
             )
-    return said or (["Batches do not pay here: no image is done sooner in one than alone."] if _has_batches(ran) else [])
-
-
-def _has_batches(ran: Mapping[Shape, Mapping[str, Any]]) -> bool:
-    return len({shape.batch for shape in ran}) > 1
+    if compared and not said:
+        return [f"Batches do not pay here: none takes less than {BETTER:.2f} of the time per image of a batch of 1."]
+    return said
 
 
 def _about_profiles(ran: Mapping[Shape, Mapping[str, Any]], job: Job) -> str:
@@ -119,6 +119,8 @@ def _about_profiles(ran: Mapping[Shape, Mapping[str, Any]], job: Job) -> str:
 
 def _about_tiles(ran: Mapping[Shape, Mapping[str, Any]], context: int) -> list[str]:
     """The tile for a photograph of 24 megapixels: what a tile keeps is what is left inside its context."""
+    if context >= WHOLE_IMAGE:
+        return ["How far this network sees is not known, so no tile is sure to equal the whole image: do not tile."]
     costs = {}
     for shape, cell in ran.items():
         inner = [side - 2 * context for side in (shape.height, shape.width)]

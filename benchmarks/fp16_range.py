@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def psnr_in_fp16(network: nn.Module, images: Images) -> float | None:
     """PSNR in dB (data range 1) of ``network`` with all weights and maps in float16, against itself in float32.
 
-    None when a value is infinite or not a number: float16 ends at 65504. Sums inside one operator stay float32, as in
+    None when the result holds infinity or what is not a number: float16 ends at 65504. Sums inside one operator stay float32, as in
     tensor cores; a runtime that fuses operators keeps fewer maps and may survive where this does not. ``network`` is left
     as it was.
     """
@@ -30,7 +30,12 @@ def psnr_in_fp16(network: nn.Module, images: Images) -> float | None:
 
     class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return rounded(func(*args, **(kwargs or {})))
+            result = func(*args, **(kwargs or {}))
+            if func._schema.is_mutable:  # what it wrote into is what goes on, not what is returned here
+                result.copy_(rounded(result))
+                return result
+            # A view must stay one, and what it shows is rounded already.
+            return result if any(one.alias_info is not None for one in func._schema.returns) else rounded(result)
 
     state = {name: rounded(value) for name, value in (*network.named_parameters(), *network.named_buffers())}
     with torch.no_grad():

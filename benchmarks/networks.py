@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from benchmarks.peers import PEERS, Published
-from mimo.errors import MimoError
+from mimo.errors import CheckpointError, MimoError
 from mimo.shipped import SHIPPED
 from mimo.spec import SPECS, ModelSpec
 
@@ -83,7 +83,7 @@ class Network:
             else:
                 checkpoint = load_checkpoint(self.weights)
                 if checkpoint.spec.name != self.name:
-                    raise MimoError(f"{self.weights} is {checkpoint.spec.name}: give it to that network.")
+                    raise CheckpointError(f"{self.weights} is {checkpoint.spec.name}: give it to that network.")
                 network = checkpoint.build()
         return _last_output(network.eval().requires_grad_(False), self.way)
 
@@ -146,8 +146,7 @@ def _last_output(network: nn.Module, way: Way | None) -> nn.Module:
 
         def forward(self, blur: Tensor) -> Tensor:
             turned = [torch.rot90(blur, quarters, (2, 3)) for quarters in range(4)]
-            outputs = super().forward(torch.cat(turned)).chunk(4)
-            return _mean(outputs, range(4))
+            return _mean(_parts(super().forward(torch.cat(turned)), blur.shape[0], 4), range(4))
 
     class TwoPasses(Deployed):
         """0 and 180 degrees, then 90 and 270: the shapes of each two are equal."""
@@ -155,8 +154,13 @@ def _last_output(network: nn.Module, way: Way | None) -> nn.Module:
         def forward(self, blur: Tensor) -> Tensor:
             outputs: list[Any] = []
             for pair in ((0, 2), (1, 3)):
-                outputs += super().forward(torch.cat([torch.rot90(blur, quarters, (2, 3)) for quarters in pair])).chunk(2)
+                turned = [torch.rot90(blur, quarters, (2, 3)) for quarters in pair]
+                outputs += _parts(super().forward(torch.cat(turned)), blur.shape[0], 2)
             return _mean(outputs, (0, 2, 1, 3))
+
+    def _parts(batch: Tensor, size: int, count: int) -> list[Tensor]:
+        # Not chunk: exported, it would take one batch size only.
+        return [batch[index * size : (index + 1) * size] for index in range(count)]
 
     def _mean(outputs: Any, quarters: Any) -> Tensor:
         back = [torch.rot90(output, -turn, (2, 3)) for output, turn in zip(outputs, quarters, strict=True)]

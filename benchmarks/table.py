@@ -93,7 +93,7 @@ def table(
         if reason := network.takes(shape.height, shape.width):
             row = not_run(job, shape, reason)
         else:
-            row = measure_engine(partial(subject.open, job), subject.standing, job, images, plan)
+            row = measure_engine(partial(subject.open, job, shape), subject.standing, job, images, plan)
         row = replace(row, sha256=subject.sha256, checkpoint_sha256=subject.sha256)
         work = work_of_module(subject.module, _fitting(network, shape))
         if row.measurement is not None and row.compute is not None:
@@ -140,23 +140,23 @@ class _Subject:
     def converted(self) -> Artifact:
         return self.tools.to_fp16(self.artifact(), self.tools.folder / f"{self.network.file}.fp16.onnx")
 
-    def open(self, job: Job) -> Engine:
+    def open(self, job: Job, shape: Shape) -> Engine:
         if job.runtime == "pytorch":
             from engines.pytorch import PyTorchEngine
 
             return PyTorchEngine(self, job.device)
         if job.runtime in ("tensorrt", "tensorrt-rtx"):
-            return open_engine(self.engine(job.runtime).path, job.runtime, "cuda", eager=True)
+            return open_engine(self.engine(job.runtime, shape).path, job.runtime, "cuda", eager=True)
         return open_engine(self.artifact().path, job.runtime, job.device)
 
-    def engine(self, runtime: Literal["tensorrt", "tensorrt-rtx"], shape: Shape | None = None) -> Artifact:
-        """An FP16 engine for every shape from the smallest to ``shape``."""
+    def engine(self, runtime: Literal["tensorrt", "tensorrt-rtx"], shape: Shape) -> Artifact:
+        """An FP16 engine tuned for ``shape``, which also takes what is checked."""
         from engines.build import build_engine
 
         multiple = self.network.size_multiple
-        most = shape or Shape(1, 720, 1280)
-        least = Shape(1, *(min(64, side) for side in (most.height, most.width))).padded(multiple)
-        shapes = ShapeRange(least, most.padded(multiple), most.padded(multiple), multiple)
+        least = Shape(1, *(min(64, side) for side in (shape.height, shape.width))).padded(multiple)
+        most = Shape(shape.batch, *(max(CHECKED_SIDE, side) for side in (shape.height, shape.width))).padded(multiple)
+        shapes = ShapeRange(least, shape.padded(multiple), most, multiple)
         return build_engine(self.converted(), self.tools.folder / f"{self.network.file}.engine", runtime=runtime, shapes=shapes)
 
     def standing(self, engine: Engine) -> tuple[str, Quality | None]:

@@ -33,8 +33,9 @@ def build_engine(
     """Compile the ONNX artifact ``source`` into a plan at ``out`` with its sidecar, in the precision of its graph.
 
     Networks are strongly typed: an FP16 engine comes from an FP16 graph (:func:`export.to_fp16.convert_to_fp16`).
-    ``compute_capabilities`` such as ``("8.6", "8.9")``, TensorRT-RTX only, are the GPUs to build for. ``trt`` is the
-    module to use, by default the one of ``runtime``. TensorRT-RTX builds without a GPU; TensorRT needs one.
+    ``compute_capabilities``, TensorRT-RTX only, are the GPUs to build for, such as ``("8.6", "8.9")``, or ``("current",)``
+    for the one of this machine. ``trt`` is the module to use, by default the one of ``runtime``. TensorRT-RTX builds without
+    a GPU; TensorRT needs one.
 
     Raises :class:`BuildError` when TensorRT fails, or when the built network computes a convolution in another precision
     than the graph's (unless ``allow_mixed``); :class:`~mimo.errors.EngineUnavailable` when the runtime is not
@@ -157,6 +158,8 @@ def _set_targets(trt: ModuleType, config: Any, runtime: TensorRT, compute_capabi
         for name, member in trt.ComputeCapability.__members__.items()
         if re.match(r"SM\d", name)
     }
+    if "CURRENT" in trt.ComputeCapability.__members__:
+        known["current"] = trt.ComputeCapability.CURRENT  # the GPU of this machine
     if unknown := [capability for capability in compute_capabilities if capability not in known]:
         raise BuildError(
             f"{runtime} {trt.__version__} does not build for compute capability {', '.join(unknown)}: "

@@ -36,13 +36,9 @@ def open_engine(
     artifact = open_artifact(path)
     if runtime == "auto":
         runtime = choose_runtime(artifact, device)
+    if reason := _unfit(artifact, runtime, device, cuda_graph=cuda_graph):
+        raise EngineUnavailable(reason)
     match runtime:
-        case "pytorch":
-            raise EngineUnavailable(f"{path.name} is no checkpoint: pytorch runs checkpoints only.")
-        case "onnxruntime" | "openvino" if artifact.format != "onnx" or cuda_graph:
-            if cuda_graph:
-                raise EngineUnavailable(f"{runtime} is not run with CUDA graphs here: use the checkpoint or an engine.")
-            raise EngineUnavailable(f"{path.name} is a {artifact.format} engine: {runtime} runs ONNX files only.")
         case "onnxruntime":
             from engines.onnxruntime import OnnxRuntimeEngine
 
@@ -52,23 +48,36 @@ def open_engine(
         case "openvino":
             from engines.openvino import OpenVinoEngine
 
-            if device == "cuda":
-                raise EngineUnavailable(
-                    "openvino computes on the CPU here: use --device cpu, or --engine onnxruntime for CUDA."
-                )
             return OpenVinoEngine(artifact)
         case "tensorrt" | "tensorrt-rtx":
             from engines.tensorrt import TensorRTEngine
 
-            if runtime != artifact.format:
-                raise EngineUnavailable(
-                    f"{path.name} is a {artifact.format} file, not one of {runtime}: build it with --runtime {runtime}."
-                )
-            if device == "cpu":
-                raise EngineUnavailable(f"{runtime} runs on NVIDIA GPUs only: use the ONNX file on the CPU.")
             return TensorRTEngine(artifact, eager=eager, cuda_graph=cuda_graph)
+        case "pytorch":
+            raise AssertionError("a checkpoint's, refused above")
         case _:
             assert_never(runtime)
+
+
+def _unfit(artifact: Artifact, runtime: Runtime, device: Device | Literal["auto"], *, cuda_graph: bool) -> str | None:
+    """Why ``runtime`` cannot take ``artifact`` so, with the cure; None when it can."""
+    name = artifact.path.name
+    for_onnx, is_onnx = runtime in ("onnxruntime", "openvino"), artifact.format == "onnx"
+    reasons = (
+        (runtime == "pytorch", f"{name} is no checkpoint: pytorch runs checkpoints only."),
+        (for_onnx and not is_onnx, f"{name} is a {artifact.format} engine: {runtime} runs ONNX files only."),
+        (for_onnx and cuda_graph, f"{runtime} is not run with CUDA graphs here: use the checkpoint or a TensorRT engine."),
+        (
+            runtime == "openvino" and device == "cuda",
+            "openvino computes on the CPU here: use --device cpu, or --engine onnxruntime for CUDA.",
+        ),
+        (
+            not for_onnx and runtime != artifact.format,
+            f"{name} is a {artifact.format} file, not one of {runtime}: build it with --runtime {runtime}.",
+        ),
+        (not for_onnx and device == "cpu", f"{runtime} runs on NVIDIA GPUs only: use the ONNX file on the CPU."),
+    )
+    return next((reason for is_so, reason in reasons if is_so), None)
 
 
 def choose_runtime(artifact: Artifact, device: Device | Literal["auto"]) -> Runtime:
