@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	cd $(DEMO) && $(MIMO) export --to onnx
 	cd $(DEMO) && $(MIMO) build-engine --fp16
 	cd $(DEMO) && { $(MIMO) verify --json verification.json || test $$? -eq 3; }
-	cd $(DEMO) && $(MIMO) bench --sync --size 360x640 --max-seconds 10 --json bench.json --html bench.html
+	cd $(DEMO) && $(MIMO) bench --sync --size 240x320 --max-seconds 10 --json bench.json --html bench.html
 	cd $(DEMO) && $(MIMO) deblur $(PHOTOGRAPHS)/blur --model mimo-unet.onnx --out sharp
 	cd $(DEMO) && $(MIMO) score sharp $(PHOTOGRAPHS)/sharp --protocol mimo --json score.json
 	@echo

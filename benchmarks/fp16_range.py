@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def psnr_in_fp16(network: nn.Module, images: Images) -> float | None:
     """PSNR in dB (data range 1) of ``network`` with all weights and maps in float16, against itself in float32.
 
-    None when the result holds infinity or what is not a number: float16 ends at 65504. Sums inside one operator stay float32, as in
-    tensor cores; a runtime that fuses operators keeps fewer maps and may survive where this does not. ``network`` is left
-    as it was.
+    None when the result holds infinity or NaN: float16 ends at 65504. Sums inside one operator stay float32, as in tensor
+    cores; a runtime that fuses operators keeps fewer maps and may survive where this does not. ``network`` is left as it
+    was.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -85,7 +85,7 @@ class Network:
                 if checkpoint.spec.name != self.name:
                     raise CheckpointError(f"{self.weights} is {checkpoint.spec.name}: give it to that network.")
                 network = checkpoint.build()
-        return _last_output(network.eval().requires_grad_(False), self.way)
+        return _last_output(network.requires_grad_(False), self.way).eval()
 
     def weights_sha256(self, network: nn.Module) -> str:
         """Of the tensors themselves, in order: trained or not, they are what the numbers belong to."""
@@ -104,6 +104,9 @@ def networks(weights: Mapping[str, Path]) -> tuple[Network, ...]:
     if unknown := sorted(weights.keys() - PEERS.keys() - _FAMILY.keys()):
         known = ", ".join((*PEERS, *_FAMILY))
         raise MimoError(f"--weights {unknown[0]}=...: there is no such network in the table: use one of {known}.")
+    for path in weights.values():
+        if not path.exists():
+            raise MimoError(f"--weights: {path} is not there: check the name.")
     family = {
         name: Network(name, title, SPECS[name].size_multiple, published, weights.get(name, SHIPPED.get(name)))
         for name, (title, published) in _FAMILY.items()

@@ -20,20 +20,8 @@ if TYPE_CHECKING:
     from engines.evaluation import Evaluation, PictureScore, Summary
     from engines.verification import Verification
 
-_COLUMNS = (
-    "median",
-    "95 %",
-    "p95",
-    "p99",
-    "min",
-    "max",
-    "n",
-    "async (not latency)",
-    "sync / async",
-    "vs PyTorch",
-    "of peak",
-    "MB",
-)
+_COLUMNS = ("median", "95 %", "p95", "max", "n", "async (not latency)", "sync / async", "vs PyTorch", "of peak")
+"""What has room on a terminal; the rest is in the files."""
 _COLUMNS_ASYNC = ("async (not latency)", "n")
 _COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
 
@@ -61,15 +49,12 @@ def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
             _milliseconds(summary.median),
             _spread(summary),
             _bounded(summary.p95, 0.95),
-            _bounded(summary.p99, 0.99),
-            _milliseconds(summary.minimum),
             _milliseconds(summary.maximum),
             str(summary.n),
             returned,
             f"{summary.median / enqueued.median:.2f}x" if enqueued else "-",
             "-" if ratio is None else f"{ratio:.2f}x",
             f"{row.limits.compute_fraction:.0%}" if row.limits and row.limits.compute_fraction is not None else "-",
-            f"{row.memory.peak_bytes / 1e6:.0f}" if row.memory else "-",
             row.verified,
         )
     return table

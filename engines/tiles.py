@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engines.protocol import Engine, Runtime
 from mimo.errors import EngineError, ShapeError
-from mimo.spec import Shape, ShapeRange
+from mimo.spec import WHOLE_IMAGE, Shape, ShapeRange
 
 Image = NDArray[np.float32]
 """(3,H,W) float32 RGB in [0,1]."""
@@ -130,6 +130,11 @@ def plan_tiles(
             if best is None or (count * row.side * column.side, count) < best[:2]:
                 best = (count * row.side * column.side, count, row, column)
     if best is None:
+        if context >= WHOLE_IMAGE:
+            raise ShapeError(
+                f"{height}x{width} is more than fits at once, and this network looks at the whole image: no tile gives the "
+                "same. Accept an approximation with --context 64, or give it smaller photographs."
+            )
         cure = "build the engine again with a larger --max" if shapes else f"use --tile {max(64, 4 * context)} or more"
         limit = f"{most_pixels / 1e6:.2f} megapixels" + (f" in the profile {shapes}" if shapes else "")
         raise ShapeError(

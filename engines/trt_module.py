@@ -27,9 +27,15 @@ _CURES = (
         "no NVIDIA GPU or driver was found",
         "use --runtime tensorrt-rtx, which builds without one, or a machine that has one",
     ),
+    (
+        r"shape inference",
+        "TensorRT's compiler could not work out the sizes inside this network",
+        "build it for one size, with the same --min, --opt and --max",
+    ),
     (r"[Pp]rofile", "the optimisation profile does not fit", "change --min, --opt or --max"),
     (
-        r"[Vv]ersion|magic tag|[Ss]erializ|not compatible",
+        # Not "Serialized": buildSerializedNetwork stands in what building says.
+        r"[Vv]ersion tag|magic tag|Serialization|[Dd]eserializ|not compatible",
         "the engine was built by another version of TensorRT or for another GPU",
         "build it again with mimo build-engine on this machine",
     ),

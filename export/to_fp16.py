@@ -1,9 +1,9 @@
 """A typed FP16 graph from the FP32 one.
 
 TensorRT 11 has strongly typed networks only: precision is a property of the graph, not a flag of the builder. The graph
-of MIMO-UNet has seven operators, those of the networks it is compared with twenty, all of which compute in float16 as they
-stand. So the conversion is one short pass: weights to float16, one Cast at each end, and the scales of Resize left in
-float32 as ONNX demands.
+of MIMO-UNet has seven operators, with those of the networks it is compared with some twenty, all of which compute in
+float16 as they stand. So the conversion is one short pass: weights to float16, one Cast at each end, and the scales of
+Resize left in float32 as ONNX demands.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ OPERATORS = frozenset({
     "Add", "Concat", "Conv", "ConvTranspose", "Mul", "Relu", "Resize",
     # Of the others: arithmetic, moving values about, and sizes, which are integers and stay so.
     "Div", "LeakyRelu", "PRelu", "ReduceMean", "Sigmoid", "Sqrt", "Sub",
-    "DepthToSpace", "Slice", "Split",
-    "Reshape", "Shape", "Squeeze",
+    "DepthToSpace", "Slice", "Split", "Transpose",
+    "Reshape", "Shape", "Squeeze", "Unsqueeze",
 })  # fmt: skip
 
 LARGEST = float(np.finfo(np.float16).max)

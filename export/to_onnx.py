@@ -114,17 +114,23 @@ def _reference(network: nn.Module) -> Callable[[Images], list[Images]]:
 
 def _trace(network: nn.Module, multiple: int, outputs: tuple[str, ...]) -> ir.Model:
     batch, h, w = torch.export.Dim("batch"), torch.export.Dim("h"), torch.export.Dim("w")
-    with _quiet():
-        program = torch.onnx.export(
-            network.eval(),
-            (torch.zeros(2, 3, 64, 96),),
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=list(outputs),
-            opset_version=OPSET,
-            dynamic_shapes=({0: batch, 2: multiple * h, 3: multiple * w},),
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network.eval(),
+                (torch.zeros(2, 3, 64, 96),),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=list(outputs),
+                opset_version=OPSET,
+                dynamic_shapes=({0: batch, 2: multiple * h, 3: multiple * w},),
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).split("\n", 1)[0]
+        raise ExportError(
+            f"torch cannot export this network ({cause}): write it with operators and sizes that it can."
+        ) from error
     if program is None:
         raise ExportError("torch.onnx.export returned nothing: this version of torch is not one that mimo is tested with.")
     model: ir.Model = program.model

@@ -16,6 +16,7 @@ from benchmarks.schema import check_report
 from engines.inputs import list_photographs
 from engines.protocol import Images, check_images
 from mimo.errors import EngineError
+from mimo.files import write_json
 from mimo.shipped import PHOTOGRAPHS
 from mimo.spec import WHOLE_IMAGE, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
@@ -57,18 +58,15 @@ def job(tmp_path: Path) -> Job:
 def test_smallest_first_each_once_and_on_disk_after_each(
     engine: Launching, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import atlas as module
-
     written, on_disk = tmp_path / "atlas.json", []
-    write = module.write_json
 
     def writing(path: Path, content: Mapping[str, Any]) -> None:
-        write(path, content)
+        write_json(path, content)
         read = json.loads(path.read_text())
         check_report(read)
         on_disk.append([cell["shape"] for cell in read["grid"]])
 
-    monkeypatch.setattr(module, "write_json", writing)
+    monkeypatch.setattr("benchmarks.atlas.write_json", writing)
     shapes = [Shape(1, 64, 64), Shape(2, 32, 32), Shape(1, 32, 32), Shape(1, 64, 64)]
     said: list[str] = []
     report = atlas(job, shapes, list_photographs(PHOTOGRAPHS), QUICK, json_out=written, progress=said.append)
@@ -105,20 +103,25 @@ def test_nothing_measured_is_nothing_advised(engine: Launching, job: Job) -> Non
 
 
 def test_a_shape_that_would_take_too_long_is_not_run(engine: Launching, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import atlas as module
-
     taken = {"1x32x32": 8.0, "1x64x64": 20.0}  # the second is faster per pixel than the first predicts
 
     def measured(engine: Any, job: Any, shape: Shape, photographs: Any, plan: Plan) -> dict[str, Any]:
-        return cell(str(shape), taken[str(shape)])
+        return cell(str(shape), taken.get(str(shape)))
 
-    monkeypatch.setattr(module, "_measured", measured)
+    monkeypatch.setattr("benchmarks.atlas._measured", measured)
     # Predicted from the one before: 4 * 8 = 32 s; then 20 / 4096 s a pixel, which is 45 s for 96x96 and 80 s for the last.
     shapes = [Shape(1, 32, 32), Shape(1, 64, 64), Shape(1, 96, 96), Shape(2, 64, 128)]
     report = atlas(job, shapes, [], Plan(max_seconds=40))
     check_report(report)
     assert [one["median_seconds"] for one in report["grid"]] == [8.0, 20.0, None, None]
     assert [one["reason"] for one in report["grid"][2:]] == [
+        "one call would take some 45 s: raise --max-seconds",
+        "one call would take some 80 s: raise --max-seconds",
+    ]
+    # One that fails in between predicts nothing, and what came before it still does.
+    report = atlas(job, [*shapes, Shape(1, 64, 68)], [], Plan(max_seconds=40))
+    assert [one["reason"] for one in report["grid"][2:]] == [
+        "out of memory",
         "one call would take some 45 s: raise --max-seconds",
         "one call would take some 80 s: raise --max-seconds",
     ]

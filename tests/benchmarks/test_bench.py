@@ -119,7 +119,7 @@ def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
     assert any("against itself" in text for text in said)
     text = " ".join(comparison_text(report))
     assert "A against itself" in text
-    assert report["comparison"]["verdict"].replace("same", "the same as") in text
+    assert report["comparison"]["verdict"] in text
 
 
 def test_what_cannot_run_cannot_be_compared(tiny: Tiny) -> None:
@@ -189,14 +189,12 @@ def test_the_async_time_stands_beside_the_latency_and_is_called_what_it_is() -> 
     text = shown([row(2.0, verified="reference", file="c.pkl"), row(0.5)])
     assert "async (not latency)" in " ".join(text.split())
     line = next(line for line in text.splitlines() if "4.00x" in line)
-    assert line.split()[3:] == [
-        "500.0", "n<6", "n<72", "n<368", "500.0", "500.0", "3", "5.000", "100.00x", "4.00x", "-", "-", "verified",
-    ]  # fmt: skip
+    assert line.split()[3:] == ["500.0", "n<6", "n<72", "500.0", "3", "5.000", "100.00x", "4.00x", "-", "verified"]
 
 
 def test_percentiles_appear_with_the_samples_that_bound_them() -> None:
     line = next(line for line in shown([row(0.5, n=400)]).splitlines() if "400" in line)
-    assert line.split()[3:8] == ["500.0", "±0.0%", "500.0", "500.0", "500.0"]
+    assert line.split()[3:7] == ["500.0", "±0.0%", "500.0", "500.0"]
 
 
 def test_without_sync_no_number_is_called_latency() -> None:

@@ -135,6 +135,8 @@ def test_a_builder_that_returns_nothing(fp16: Artifact) -> None:
         ("CUDA initialization failure with error: 100", "no NVIDIA GPU"),
         ("Error Code 2: OutOfMemory (Requested size was 9803980800 bytes.)", "memory ran out"),
         ("The engine plan file is not compatible with this version of TensorRT", "another version"),
+        ("IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Version tag does not match)", "another version"),
+        ("IBuilder::buildSerializedNetwork: Error Code 1: Myelin (Error during shape inference of resize)", "for one size"),
         ("IBuilder: optimization profile 0 is invalid", "profile does not fit"),
         ("something new", "something new"),
     ],

@@ -44,7 +44,7 @@ def all_scales(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory)
 def traced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     """What the exporter will return instead of working for seconds: the true graph, for tests to spoil."""
     model = onnx.load(tiny.onnx)
-    monkeypatch.setattr(to_onnx, "_trace", lambda network, all_scales: ir.from_proto(model))
+    monkeypatch.setattr(to_onnx, "_trace", lambda network, multiple, outputs: ir.from_proto(model))
     return model
 
 
