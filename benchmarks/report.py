@@ -132,7 +132,7 @@ _NETWORK_COLUMNS = (
 )  # fmt: skip
 
 
-_FOR_FILES = ("MParam", "95 %", "n", "of peak", "export")
+_FOR_FILES = ("MParam", "95 %", "n", "of peak", "async, RTX 3090, published", "export")
 """Left out on a terminal, which has no room for them."""
 
 
@@ -154,9 +154,14 @@ def network_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             "-" if fraction is None else f"{fraction:.0%}",
             *(f"{published[key]:.{digits}f}" if published.get(key) else "-" for key, digits in _PUBLISHED),
             "ok" if fate["onnx"] == "ok" else "no",
-            fate["fp16"],
-            "ok" if fate["tensorrt_rtx"].startswith("ok") else fate["tensorrt_rtx"][:40],
+            fate["fp16"].replace("untrained weights", "untrained"),
+            "ok" if fate["tensorrt_rtx"].startswith("ok") else _cause(fate["tensorrt_rtx"]),
         )
+
+
+def _cause(sentence: str) -> str:
+    """The first words of an error of ours, up to its cure or what TensorRT said."""
+    return sentence.split(": ", 1)[-1].split(";", 1)[0].split(". ", 1)[0][:60]
 
 
 _PUBLISHED = (("psnr", 2), ("async_seconds", 3), ("sync_seconds", 3))

@@ -75,3 +75,21 @@ def test_measured_figures_are_those_of_the_committed_results() -> None:
 
     results = json.loads((ROOT / "benchmarks" / "results" / "cpu-1x720x1280.json").read_text())
     assert readme_table(results) in README
+
+
+def test_the_comparison_table_is_that_of_the_committed_results() -> None:
+    from benchmarks.report import readme_networks
+
+    results = json.loads((ROOT / "benchmarks" / "results" / "table-cpu-1x256x256.json").read_text())
+    assert readme_networks(results) in README
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.name)
+def test_committed_results_are_whole(path: Path) -> None:
+    from benchmarks.schema import read_report
+
+    report = read_report(path)
+    if report["kind"] == "compare":
+        from benchmarks.report import comparison_text
+
+        assert all(re.sub(r"\[/?[a-z]*\]", "", line) in README for line in comparison_text(report))
