@@ -16,7 +16,7 @@ from benchmarks.peers import PEERS
 from engines.tiles import plan_for
 from mimo.checkpoint import save_checkpoint
 from mimo.errors import CheckpointError, MimoError, ShapeError
-from mimo.shipped import WEIGHTS
+from mimo.shipped import SHIPPED, WEIGHTS
 from mimo.spec import SPECS, ModelSpec, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.parity_weights import GAIN, PARITY, image, keys, weights
@@ -61,17 +61,24 @@ def test_all_rows_in_the_order_of_the_table() -> None:
     assert psnr.keys() >= PEERS.keys()
 
 
-def test_weights_reach_their_row_and_only_mimo_unet_has_its_own() -> None:
-    assert {row.file for row in networks({}) if row.weights} == {"mimo-unet"}
-    assert by_file()["mimo-unet"].weights == WEIGHTS
-    mine = {"mimo-unet": Path("a"), "mimo-unet-plus": Path("b"), "nafnet-32": Path("c")}
+def test_weights_reach_their_row_and_what_ships_is_taken_otherwise(tmp_path: Path) -> None:
+    assert {row.file: row.weights for row in networks({}) if row.weights} == SHIPPED
+    mine = {name: tmp_path / name for name in ("mimo-unet", "mimo-unet-plus", "nafnet-32")}
+    for path in mine.values():
+        path.touch()
     assert {file: row.weights for file, row in by_file(mine).items() if row.weights} == {
-        "mimo-unet": Path("a"),
-        "mimo-unet-plus": Path("b"),
-        "mimo-unet-plus-plus-1x4": Path("b"),
-        "mimo-unet-plus-plus-2x2": Path("b"),
-        "nafnet-32": Path("c"),
+        **SHIPPED,
+        "mimo-unet": mine["mimo-unet"],
+        "mimo-unet-plus": mine["mimo-unet-plus"],
+        "mimo-unet-plus-plus-1x4": mine["mimo-unet-plus"],
+        "mimo-unet-plus-plus-2x2": mine["mimo-unet-plus"],
+        "nafnet-32": mine["nafnet-32"],
     }
+
+
+def test_weights_that_are_not_there_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(MimoError, match=r"nothing\.pth is not there"):
+        networks({"nafnet-32": tmp_path / "nothing.pth"})
 
 
 @pytest.mark.parametrize("name", ["nafnet", "mimo-unet-plus-plus-1x4", ""])
@@ -191,7 +198,7 @@ def test_of_another_network_only_the_whole_image_is_the_whole_image() -> None:
     plan = plan_for(engine, 4000, 6000)
     assert (len(plan.tiles), plan.outer) == (1, (4000, 6000))
     assert plan_for(engine, 100, 90, tile=112).outer == (112, 96)
-    with pytest.raises(ShapeError, match="cannot carry"):
+    with pytest.raises(ShapeError, match="looks at the whole image"):
         plan_for(engine, 4000, 6000, tile=2048)
     # Who accepts an approximation says so.
     assert len(plan_for(engine, 4000, 6000, tile=2048, context=64).tiles) > 1
@@ -201,5 +208,5 @@ def test_an_engine_of_another_network_refuses_what_is_larger_than_its_profile() 
     shapes = ShapeRange(Shape(1, 64, 64), Shape(1, 512, 512), Shape(1, 1024, 1024))
     engine = FakeEngine(lambda images: images, ModelSpec.other("dmphn", 8).context, shapes)
     assert plan_for(engine, 1024, 1000).outer == (1024, 1000)
-    with pytest.raises(ShapeError, match="cannot carry"):
+    with pytest.raises(ShapeError, match="looks at the whole image"):
         plan_for(engine, 1028, 1000)
