@@ -92,7 +92,10 @@ def _options(
 def export_command(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(help="A .pkl or .safetensors; by default the weights that ship with mimo.", show_default=False),
+        typer.Argument(
+            help="A .pkl or .safetensors, or mimo-unet-small for those of ours; by default mimo-unet, which ships with mimo.",
+            show_default=False,
+        ),
     ] = None,
     to: Annotated[Target, typer.Option("--to", help="The format to write.")] = "onnx",
     out: Annotated[
@@ -918,8 +921,10 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
 def _checkpoint(path: Path | None) -> Checkpoint:
     _need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
     from mimo.checkpoint import load_checkpoint
-    from mimo.shipped import WEIGHTS
+    from mimo.shipped import SHIPPED, WEIGHTS
 
+    if path is not None and not path.exists():
+        path = SHIPPED.get(str(path), path)
     return load_checkpoint(path or WEIGHTS)
 
 

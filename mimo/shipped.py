@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 WEIGHTS = Path(__file__).with_name("weights") / "mimo-unet.safetensors"
+SMALL_WEIGHTS = WEIGHTS.with_name("mimo-unet-small.safetensors")
+"""Of the small sibling, which is ours."""
 PHOTOGRAPHS = Path(__file__).with_name("photographs")
 """Pairs of real photographs, 1280x720, in ``blur/`` and ``sharp/``; GoPro dataset, CC BY 4.0, see the README there."""
 
-SHIPPED = {"mimo-unet": WEIGHTS}
+SHIPPED = {"mimo-unet": WEIGHTS, "mimo-unet-small": SMALL_WEIGHTS}
 """Weights that come with the project, by the network's name."""
