@@ -126,6 +126,28 @@ _MEASURED = (
 )  # fmt: skip
 
 
+class Ceilings:
+    """What each device can do at best in each precision, measured when a row first asks for it."""
+
+    def __init__(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        self._progress = progress
+        self._known: dict[tuple[Device, str], Ceiling] = {}
+
+    def limited(self, row: Row, work: Work | None) -> Row:
+        """``row`` with its limits; as it is when it was not measured or its ``work`` is not known."""
+        if row.measurement is None or row.compute is None:
+            return row
+        kind = (row.job.device, row.compute)
+        if kind not in self._known:
+            self._progress(f"what this {row.job.device} can do in {row.compute} at best")
+            self._known[kind] = measure_ceiling(*kind)
+        return row if work is None else replace(row, limits=limits_of(work, self._known[kind], row.measurement.median))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Those measured so far, for the report."""
+        return [ceiling.to_json() for ceiling in self._known.values()]
+
+
 def jobs_for(path: Path, *, cuda: bool) -> list[Job]:
     """All runtimes that take the file, on the CPU and, if ``cuda``, on the GPU; a TensorRT engine always asks for one."""
     if path.suffix in CHECKPOINT_SUFFIXES:
@@ -164,19 +186,14 @@ def bench(
     images = photograph_batch(photographs, shape)
     rows: list[dict[str, Any]] = []
     report = report_of("bench", shape, plan) | {"ceilings": [], "rows": rows}
-    ceilings: dict[tuple[Device, str], Ceiling] = {}
+    ceilings = Ceilings(progress)
     for job in jobs:
         progress(str(job))
         row = measure_row(job, images, plan)
-        if limits and row.measurement is not None and row.compute is not None:
-            kind = (job.device, row.compute)
-            if kind not in ceilings:
-                progress(f"what this {job.device} can do in {row.compute} at best")
-                ceilings[kind] = measure_ceiling(*kind)
-            if (work := work_of(job, shape)) is not None:
-                row = replace(row, limits=limits_of(work, ceilings[kind], row.measurement.median))
+        if limits:
+            row = ceilings.limited(row, work_of(job, shape) if row.measurement else None)
         rows.append(row.to_json())
-        report["ceilings"] = [ceiling.to_json() for ceiling in ceilings.values()]
+        report["ceilings"] = ceilings.to_json()
         if json_out is not None:
             write_json(json_out, report)
         finished(row)

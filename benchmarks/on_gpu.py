@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from benchmarks.bench import Job, Row, jobs_for, measure_engine, measure_row, not_run, report_of, standing
+from benchmarks.bench import Ceilings, Job, Row, jobs_for, measure_engine, measure_row, not_run, report_of, standing
 from benchmarks.context import describe_gpu
-from benchmarks.limits import Ceiling, Work, limits_of, measure_ceiling, work_of_module
+from benchmarks.limits import work_of_module
 from benchmarks.measurement import Plan
 from engines.build import build_engine
 from engines.inputs import list_photographs, photograph_batch
 from mimo.artifact import open_artifact
-from mimo.errors import EngineUnavailable, MimoError
+from mimo.errors import MimoError
 from mimo.files import write_json
 from mimo.shipped import PHOTOGRAPHS, WEIGHTS
 from mimo.spec import Shape, ShapeRange
@@ -72,7 +72,7 @@ def speed(
     images = photograph_batch(list_photographs(PHOTOGRAPHS), shape)
     work = work_of_module(checkpoint.build(), shape)
     report: dict[str, Any] = report_of("bench", shape, PLAN) | {"ceilings": [], "rows": []}
-    ceilings: dict[str, Ceiling] = {}
+    ceilings = Ceilings()
 
     def rows() -> Iterator[Row]:
         for way in ways:
@@ -98,8 +98,8 @@ def speed(
                     yield measure_row(job, images, PLAN)
 
     for row in rows():
-        report["rows"].append(_with_limits(row, work, ceilings).to_json())
-        report["ceilings"] = [ceiling.to_json() for ceiling in ceilings.values()]
+        report["rows"].append(ceilings.limited(row, work).to_json())
+        report["ceilings"] = ceilings.to_json()
         write_json(out, report)
         median = f"{row.measurement.median * 1e3:.2f} ms" if row.measurement else row.reason
         typer.echo(f"{shape} {row.engine}: {median}")
@@ -119,7 +119,7 @@ def build_for_this_gpu(fp16: Path, out: Path) -> str:
             )
             with TensorRTEngine(artifact):
                 said.append(f"targets {targets or 'by default'}: builds and loads")
-        except (MimoError, EngineUnavailable) as error:
+        except MimoError as error:
             said.append(f"targets {targets or 'by default'}: {error}")
     text = "\n".join(said)
     out.write_text(text + "\n", encoding="utf-8")
@@ -148,14 +148,6 @@ def main(
         case "table":
             command = [sys.executable, "-m", "cli", "bench", "table", "--device", "cuda", "--json", str(out / "table.json")]
             raise typer.Exit(subprocess.run(command, check=False).returncode)
-
-
-def _with_limits(row: Row, work: Work, ceilings: dict[str, Ceiling]) -> Row:
-    if row.measurement is None or row.compute is None:
-        return row
-    if row.compute not in ceilings:
-        ceilings[row.compute] = measure_ceiling(row.job.device, row.compute)
-    return replace(row, limits=limits_of(work, ceilings[row.compute], row.measurement.median))
 
 
 if __name__ == "__main__":

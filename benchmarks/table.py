@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.bench import Job, Quality, Row, measure_engine, not_run, report_of
+from benchmarks.bench import Ceilings, Job, Quality, Row, measure_engine, not_run, report_of
 from benchmarks.fp16_range import psnr_in_fp16
-from benchmarks.limits import Ceiling, Work, limits_of, measure_ceiling, work_of_module
+from benchmarks.limits import Work, work_of_module
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
 from engines.inputs import photograph_batch
@@ -81,7 +81,7 @@ def table(
     images = photograph_batch(photographs, shape)
     checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
     report: dict[str, Any] = report_of("table", shape, plan) | {"ceilings": [], "rows": []}
-    ceilings: dict[str, Ceiling] = {}
+    ceilings = Ceilings(progress)
     known: dict[str, Fate] = {}
     for network in networks:
         job = Job(Path(network.file), runtime, device)
@@ -96,12 +96,8 @@ def table(
             row = measure_engine(partial(subject.open, job, shape), subject.standing, job, images, plan)
         row = replace(row, sha256=subject.sha256, checkpoint_sha256=subject.sha256)
         work = work_of_module(subject.module, _fitting(network, shape))
-        if row.measurement is not None and row.compute is not None:
-            if row.compute not in ceilings:
-                progress(f"what this {device} can do in {row.compute} at best")
-                ceilings[row.compute] = measure_ceiling(device, row.compute)
-            row = replace(row, limits=limits_of(work, ceilings[row.compute], row.measurement.median))
-        report["ceilings"] = [ceiling.to_json() for ceiling in ceilings.values()]
+        row = ceilings.limited(row, work)
+        report["ceilings"] = ceilings.to_json()
         report["rows"].append(_with_network(row, subject, work, known.get(network.name)))
         if json_out is not None:
             write_json(json_out, report)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import on_gpu
+from benchmarks import bench, on_gpu
 from benchmarks.limits import Ceiling
 from benchmarks.measurement import Plan
 from benchmarks.on_gpu import Way, build_for_this_gpu, speed
@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def ceiling(device: Device, compute: str) -> Ceiling:
         return Ceiling("a", device, compute, 1e12, 1e10, "made up")
 
-    monkeypatch.setattr(on_gpu, "measure_ceiling", ceiling)
+    monkeypatch.setattr(bench, "measure_ceiling", ceiling)
     monkeypatch.setattr(on_gpu, "PLAN", Plan(warm_up_most=0, max_seconds=0))
 
 

@@ -89,7 +89,7 @@ def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Device, str]]:
         asked.append((device, compute))
         return Ceiling("made up", device, compute, 1e12, 1e10, "made up")
 
-    monkeypatch.setattr(module, "measure_ceiling", ceiling)
+    monkeypatch.setattr("benchmarks.bench.measure_ceiling", ceiling)
     return asked
 
 
