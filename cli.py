@@ -62,6 +62,7 @@ Artifacts = Annotated[
 
 
 ModelChoice = Literal["mimo-unet", "mimo-unet-plus", "mimo-unet-small"]
+StyleChoice = Literal["shake", "video"]
 ScheduleChoice = Literal["step", "cosine"]
 AmpChoice = Literal["off", "bf16", "fp16"]
 SubsetChoice = Literal["J", "R"]
@@ -622,14 +623,22 @@ def synthesize_command(
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The dataset to make; run again, it grows or finishes.")],
     count: Annotated[int, typer.Option(help="How many pairs there shall be.", min=1)],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 0,
-    longest: Annotated[float, typer.Option(help="The strongest shake, in pixels; the mildest is 1.", min=1.5)] = 40.0,
+    style: Annotated[
+        StyleChoice,
+        typer.Option(help="shake: a photograph from the hand; video: averaged frames with moving things, as in GoPro."),
+    ] = "shake",
+    longest: Annotated[
+        float | None,
+        typer.Option(help="The longest track, in pixels; by default 40 (shake) or 45 (video).", min=4, show_default=False),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:
-    """Sharp photographs -> blurry/sharp pairs by camera shake, mild and strong, in linear light."""
-    from mimo.synthesis import Shake, synthesize
+    """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
+    from mimo.synthesis import STYLES, synthesize
 
+    shake = STYLES[style] if longest is None else replace(STYLES[style], longest=longest)
     with counting("pairs") as watch:
-        made = synthesize(sharp_dir, dst, count, seed, shake=Shake(longest=longest), workers=workers, watch=watch)
+        made = synthesize(sharp_dir, dst, count, seed, shake=shake, workers=workers, watch=watch)
     screen.print(f"{count} pairs in {dst}, {made} of them made now.", soft_wrap=True, markup=False)
 
 

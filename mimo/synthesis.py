@@ -50,6 +50,20 @@ class Shake:
     """Photographs are made smaller by a factor drawn from this range, so that the truth is sharp to the pixel."""
     longest_side: int = 720
     """A larger result is a crop, drawn too."""
+    wander: float = 0.35
+    """How much the drift changes its course while the shutter is open; 0 is a straight line."""
+    moving: float = 0.0
+    """The part of the pairs in which something in the picture moves on its own, in front of the rest."""
+    encoded: bool = False
+    """Average the sRGB values instead of the light: what averaging the frames of a video does."""
+
+
+STYLES = {
+    "shake": Shake(),
+    "video": Shake(shortest=3.0, longest=45.0, jitters=(0.0, 0.05), noise=0.002, wander=0.1, moving=0.5, encoded=True),
+}
+"""shake: a hand-held photograph. video: frames of a high-speed camera averaged, as GoPro's ``blur`` was made (Nah et al.,
+CVPR 2017): nearly straight tracks, things that move on their own, hardly any noise."""
 
 
 def synthesize(
@@ -110,23 +124,37 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
     scale = float(draw.uniform(*shake.scales))
     side = round(shake.longest_side / scale)
     rows, columns = (_span(draw, length, side) for length in photograph.shape[:2])
-    light = to_linear(photograph[rows, columns])
-    # A sensor receives more than it can store; what a photograph shows as white was brighter in some of them.
-    gain = float(draw.uniform(1, 4)) if draw.random() < 0.5 else 1.0
-    light += (gain - 1) * np.clip((light - 0.9) / 0.1, 0, 1)
+    light: NDArray[np.float32]
+    if shake.encoded:
+        light = np.divide(photograph[rows, columns], 255, dtype=np.float32)
+    else:
+        light = to_linear(photograph[rows, columns])
+        # A sensor receives more than it can store; what a photograph shows as white was brighter in some of them.
+        gain = float(draw.uniform(1, 4)) if draw.random() < 0.5 else 1.0
+        light += (gain - 1) * np.clip((light - 0.9) / 0.1, 0, 1)
 
-    extent = float(np.exp(draw.uniform(np.log(shake.shortest), np.log(shake.longest)))) / scale
     corner = 0.5 * float(np.hypot(*light.shape[:2]))
-    track = trajectory(draw, extent, float(draw.choice(shake.jitters)), shake.turn * extent / corner)
-    blurred = _along(light, track)
+
+    def drawn_track() -> Track:
+        extent = float(np.exp(draw.uniform(np.log(shake.shortest), np.log(shake.longest)))) / scale
+        return trajectory(draw, extent, float(draw.choice(shake.jitters)), shake.turn * extent / corner, shake.wander)
+
+    tracks = [drawn_track()]
+    region = None
+    if shake.moving and draw.random() < shake.moving:
+        tracks.append(drawn_track())
+        region = _region(draw, light.shape[0], light.shape[1])
+    blurred = along(light, tracks, region)
     # What came in from outside was made up: it is cut off, as long as something is left.
-    reach = float(np.abs(track[:, :2]).max() + corner * np.abs(track[:, 2]).max())
+    reach = max(float(np.abs(track[:, :2]).max() + corner * np.abs(track[:, 2]).max()) for track in tracks)
     margin = min(int(np.ceil(reach)), (min(light.shape[:2]) - round(64 / scale)) // 2)
     if margin > 0:
         blurred, light = (picture[margin:-margin, margin:-margin] for picture in (blurred, light))
     size = (max(SMALLEST_SIDE, round(light.shape[1] * scale)), max(SMALLEST_SIDE, round(light.shape[0] * scale)))
     blurred, truth = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (blurred, light))
 
+    if shake.encoded:
+        blurred, truth = decoded(blurred.clip(0, 1)), decoded(truth.clip(0, 1))
     deviation = float(draw.uniform(0, shake.noise))
     # Nearly all the variance at mid grey (0.18) is the photons', which shrinks with the light; a fiftieth is the readout's.
     variance = deviation**2 * (0.02 + 0.98 * np.clip(blurred, 0, 1) / 0.18)
@@ -134,11 +162,12 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
     return to_samples(blurred), to_samples(truth)
 
 
-def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float) -> Track:
+def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float, wander: float = 0.35) -> Track:
     """A random walk of the velocity, pulled back to rest, with pushes now and then: a hand that corrects itself.
 
     ``extent``: the largest distance between two of its points, in pixels; ``jitter``: of the tremble, as a part of it;
-    ``turn``: the largest turn from the mean, in radians. Poses are evenly spaced in time and at most about a pixel apart.
+    ``turn``: the largest turn from the mean, in radians; ``wander``: as in :class:`Shake`.
+    Poses are evenly spaced in time and at most about a pixel apart.
     """
     gaussian_filter1d = import_module("scipy.ndimage").gaussian_filter1d
     steps = 512
@@ -147,7 +176,7 @@ def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: fl
     speed, place = 2 * drift, np.zeros(3)
     path = np.empty((steps, 3))
     for step in range(steps):
-        speed = (1 - stiffness) * speed + stiffness * drift + 0.35 * pushes[step]
+        speed = (1 - stiffness) * speed + stiffness * drift + wander * pushes[step]
         place = place + speed
         path[step] = place
     path = gaussian_filter1d(path, 6, axis=0, mode="nearest")
@@ -169,10 +198,14 @@ def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: fl
 
 def to_linear(samples: Samples) -> NDArray[np.float32]:
     """sRGB samples to linear light in [0,1], by IEC 61966-2-1."""
-    steps = np.arange(256) / 255
-    table = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    linear: NDArray[np.float32] = table[samples]
+    linear: NDArray[np.float32] = decoded(np.arange(256) / 255)[samples]
     return linear
+
+
+def decoded(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """sRGB values in [0,1] to linear light in [0,1], by IEC 61966-2-1."""
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
 
 
 def to_samples(linear: NDArray[np.float32]) -> Samples:
@@ -190,21 +223,55 @@ def _span(draw: np.random.Generator, length: int, most: int) -> slice:
     return slice(start, start + part)
 
 
-def _along(light: NDArray[np.float32], track: Track) -> NDArray[np.float32]:
-    """The mean of ``light`` in all poses of ``track``; what moves in from outside repeats what is at the edge, mirrored."""
+def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """The mean of ``light``, (H,W,3), in all poses of the first track; what ``region`` covers follows the second instead.
+
+    ``region``: (H,W) in [0,1], how much of each pixel belongs to what moves on its own, in front of the rest. What
+    moves in from outside repeats what is at the edge, mirrored.
+    """
     cv2 = _cv2()
     height, width = light.shape[:2]
     across, down = (width - 1) / 2, (height - 1) / 2
-    total = np.zeros_like(light)
-    for right, below, angle in track:
+
+    def posed(picture: NDArray[np.float32], pose: NDArray[np.float64], border: int) -> NDArray[np.float32]:
+        right, below, angle = pose
         cosine, sine = np.cos(angle), np.sin(angle)
         matrix = np.array([
             [cosine, -sine, across - cosine * across + sine * down + right],
             [sine, cosine, down - sine * across - cosine * down + below],
         ])  # fmt: skip
-        total += cv2.warpAffine(light, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    total /= np.float32(len(track))
+        moved: NDArray[np.float32] = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+        return moved
+
+    total = np.zeros_like(light)
+    for poses in zip(*_in_step(tracks), strict=True):
+        frame = posed(light, poses[0], cv2.BORDER_REFLECT)
+        if region is not None:
+            inside = posed(region, poses[1], cv2.BORDER_REPLICATE)[..., None]
+            frame += inside * (posed(light, poses[1], cv2.BORDER_REFLECT) - frame)
+        total += frame
+    total /= np.float32(max(map(len, tracks)))
     return total
+
+
+def _in_step(tracks: Sequence[Track]) -> list[Track]:
+    """The same number of poses for all, as many as the longest has; each still centred on 0."""
+    most = max(map(len, tracks))
+    stepped = []
+    for track in tracks:
+        moments = np.linspace(0, len(track) - 1, most)
+        even = np.stack([np.interp(moments, np.arange(len(track)), axis) for axis in track.T], axis=1)
+        stepped.append(even - even.mean(axis=0))
+    return stepped
+
+
+def _region(draw: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """A random patch of the picture with a soft edge: 1 inside, 0 outside, (height, width)."""
+    cv2 = _cv2()
+    waves = cv2.resize(draw.standard_normal((5, 7)), (width, height), interpolation=cv2.INTER_CUBIC)
+    solid = (waves > np.quantile(waves, draw.uniform(0.5, 0.85))).astype(np.float32)
+    region: NDArray[np.float32] = cv2.GaussianBlur(solid, (0, 0), 1.5)
+    return region
 
 
 def _extent(points: NDArray[np.float64]) -> float:

@@ -1,63 +1,64 @@
-"""``--compare`` on two real runtimes, beside a loop that uses nothing of ours."""
+"""``--compare`` on real engines, beside a loop that uses nothing of ours."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
+import torch
+from torch import nn
 
 from benchmarks.bench import Job, compare_jobs
 from benchmarks.compare import ComparePlan
 from engines.inputs import list_photographs
+from mimo.checkpoint import load_checkpoint, save_checkpoint
+from mimo.model import MIMOUNet
 from mimo.shipped import PHOTOGRAPHS
-from mimo.spec import Shape
-from tests.tiny import Tiny
+from mimo.spec import ModelSpec, Shape
 
-CLEAR = 1.3
-"""A ratio beyond this is the same in every loop, however busy the machine."""
+SHAPE = Shape(1, 128, 192)
 
 
-def independent_ratio(tiny: Tiny) -> float:
-    """ONNX Runtime's median over OpenVINO's, called in turn through their own interfaces."""
-    import onnxruntime
-    import openvino
+def a_network(folder: Path, residual_blocks: int) -> Path:
+    torch.manual_seed(residual_blocks)
+    spec = ModelSpec(f"mimo-unet-w8-b{residual_blocks}", residual_blocks, 8)
+    path = folder / f"{spec.name}.safetensors"
+    save_checkpoint(path, spec, MIMOUNet(spec).state_dict(), {})
+    return path
 
-    images = np.random.default_rng(0).random((1, 3, 128, 192), dtype=np.float32)
-    session = onnxruntime.InferenceSession(str(tiny.onnx), providers=["CPUExecutionProvider"])
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(str(tiny.onnx), "CPU", hints).create_infer_request()
-    calls: tuple[Callable[[], object], ...] = (
-        lambda: session.run(None, {"blur": images}),
-        lambda: request.infer({0: images}),
-    )
+
+def independent_ratio(first: nn.Module, second: nn.Module) -> float:
+    """The median time of the first over that of the second, called in turn with nothing in between."""
+    images = torch.rand(SHAPE.nchw)
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(25):
-        for call, taken in zip(calls, seconds, strict=True):
-            call()
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
+    with torch.inference_mode():
+        for _ in range(25):
+            for network, taken in zip((first, second), seconds, strict=True):
+                start = time.perf_counter()
+                network(images)
+                taken.append(time.perf_counter() - start)
     return statistics.median(seconds[0][5:]) / statistics.median(seconds[1][5:])
 
 
-def test_it_finds_what_an_independent_loop_finds(tiny: Tiny) -> None:
-    before = independent_ratio(tiny)
+def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
+    """Eight residual blocks a stage against one, in one runtime: a ratio that a busy machine does not turn round.
+
+    ONNX Runtime against OpenVINO, the comparison people want, is near 1 and moves with the machine's load: it is
+    measured with ``mimo bench``, beside such a loop, and not a test.
+    """
+    deep, shallow = (a_network(tmp_path, blocks) for blocks in (8, 1))
+    networks = [load_checkpoint(path).build().eval() for path in (deep, shallow)]
+    before = independent_ratio(networks[0], networks[1])
     report = compare_jobs(
-        Job(tiny.onnx, "onnxruntime", "cpu"),
-        Job(tiny.onnx, "openvino", "cpu"),
-        Shape(1, 128, 192),
+        Job(deep, "pytorch", "cpu"),
+        Job(shallow, "pytorch", "cpu"),
+        SHAPE,
         list_photographs(PHOTOGRAPHS),
         ComparePlan(rounds_min=6, rounds_max=12, samples_per_block=3, max_seconds=20),
     )
-    after = independent_ratio(tiny)
+    after = independent_ratio(networks[0], networks[1])
     found = report["comparison"]
-    if min(before, after) > CLEAR or max(before, after) < 1 / CLEAR:
-        assert math.log(found["ratio"]) * math.log(before) > 0
-        assert found["verdict"] != ("slower" if before > 1 else "faster")
-    # Where the two are close, or the loops disagree, the interval must at least reach one of them.
-    low, high = sorted((before, after))
-    assert found["low"] <= CLEAR * high
-    assert found["high"] >= low / CLEAR
+    assert min(before, after) > 1.3
+    assert found["verdict"] == "faster"
+    assert found["low"] <= 1.3 * max(before, after) and found["high"] >= min(before, after) / 1.3

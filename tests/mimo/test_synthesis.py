@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mimo.datasets import open_pairs, read_pair
+from mimo.datasets import Samples, open_pairs, read_pair
 from mimo.errors import DataError
-from mimo.synthesis import Shake, make_pair, synthesize, to_linear, to_samples, trajectory
+from mimo.synthesis import STYLES, Shake, along, make_pair, synthesize, to_linear, to_samples, trajectory
 from tests.mimo.training_data import picture, write_picture
 
 
@@ -105,14 +106,47 @@ def test_smooth_trajectories_are_smooth_and_trembling_ones_are_not() -> None:
     assert roughness(0.3) > 1.3 * roughness(0.0)
 
 
+def test_a_track_that_does_not_wander_is_straight() -> None:
+    def thickness(wander: float) -> float:
+        tracks = [trajectory(np.random.default_rng(seed), 30.0, 0.0, 0.0, wander)[:, :2] for seed in range(10)]
+        return float(np.mean([np.linalg.svd(track, compute_uv=False)[1] / np.sqrt(len(track)) for track in tracks]))
+
+    assert thickness(0.0) < 1e-6 < thickness(0.1) < thickness(0.35)
+
+
+def stripes() -> Samples:
+    """Half black, half white, one pixel each."""
+    picture = np.zeros((200, 200, 3), np.uint8)
+    picture[:, ::2] = 255
+    return picture
+
+
 def test_blur_adds_light_not_samples() -> None:
     """Averaging black and white halves the light, which is 188 of 255 in sRGB, not 128."""
     assert to_samples(np.array([0.5], np.float32)).tolist() == [188]
     every = np.arange(256, dtype=np.uint8)
     assert np.array_equal(to_samples(to_linear(every)), every)
-    stripes = np.zeros((200, 200, 3), np.uint8)
-    stripes[:, ::2] = 255
     wide = Shake(shortest=30, longest=30, jitters=(0.0,), noise=0, scales=(1.0, 1.0), turn=0)
-    means = [make_pair(stripes, np.random.default_rng(seed), wide)[0].mean() for seed in range(8)]
+    means = [make_pair(stripes(), np.random.default_rng(seed), wide)[0].mean() for seed in range(8)]
     # A gain on the highlights only makes it brighter.
     assert min(means) > 170
+
+
+def test_frames_of_a_video_are_averaged_as_they_are_stored() -> None:
+    video = replace(STYLES["video"], shortest=30, longest=30, noise=0, scales=(1.0, 1.0), moving=0)
+    for seed in range(4):
+        blur, truth = make_pair(stripes(), np.random.default_rng(seed), video)
+        assert abs(float(blur.mean()) - 127.5) < 3 and abs(float(truth.mean()) - 127.5) < 1
+
+
+def test_what_moves_on_its_own_is_blurred_on_its_own() -> None:
+    light = np.random.default_rng(0).random((96, 128, 3), dtype=np.float32)
+    left = np.zeros((96, 128), np.float32)
+    left[:, :64] = 1
+    still, moving = np.zeros((8, 3)), np.zeros((21, 3))
+    moving[:, 0] = np.linspace(-10, 10, 21)
+    blurred = along(light, [still, moving], left)
+    assert np.allclose(blurred[:, 76:], light[:, 76:], atol=1e-5)
+    along_the_row = np.stack([np.roll(light, right, axis=1) for right in range(-10, 11)]).mean(axis=0)
+    assert np.allclose(blurred[:, 12:52], along_the_row[:, 12:52], atol=1e-4)
+    assert np.allclose(along(light, [still], None), light, atol=1e-5)
