@@ -35,6 +35,7 @@ class Pictures:
     """Decoded pairs, of which as many stay in memory as a budget holds; the others are decoded each time.
 
     Safe to use from several threads. A pair, once kept, stays: with random access no other choice would hit more often.
+    One that is given several times, to be seen more often, is kept once.
     """
 
     def __init__(self, pairs: Sequence[Pair], budget: int, *, smallest: int = 1, cropped: int | None = None) -> None:
@@ -45,7 +46,7 @@ class Pictures:
         """Bytes in memory."""
         self._smallest = smallest
         self._cropped = len(self.pairs) if cropped is None else cropped
-        self._cache: dict[int, tuple[Samples, Samples]] = {}
+        self._cache: dict[tuple[Pair, int], tuple[Samples, Samples]] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -53,21 +54,26 @@ class Pictures:
 
     def __getitem__(self, place: int) -> tuple[Samples, Samples]:
         """Raises :class:`~mimo.errors.ImageError` or :class:`~mimo.errors.DataError` for a pair that cannot be used."""
-        found = self._cache.get(place)
+        key = self._key(place)
+        found = self._cache.get(key)
         if found is not None:
             return found
-        read = read_pair(self.pairs[place], self._smallest if place < self._cropped else 1)
+        read = read_pair(*key)
         size = sum(picture.nbytes for picture in read)
         with self._lock:
-            if place not in self._cache and self.kept + size <= self.budget:
-                self._cache[place] = read
+            if key not in self._cache and self.kept + size <= self.budget:
+                self._cache[key] = read
                 self.kept += size
         return read
 
+    def _key(self, place: int) -> tuple[Pair, int]:
+        """The pair and the shortest side that it must have."""
+        return self.pairs[place], self._smallest if place < self._cropped else 1
+
     @property
     def kept_pairs(self) -> int:
-        """How many pairs are in memory."""
-        return len(self._cache)
+        """How many of the pairs are in memory."""
+        return sum(self._key(place) in self._cache for place in range(len(self)))
 
     def check(self, *, workers: int, watch: Watch | None = None) -> None:
         """Decode everything once, which also fills the memory. Raises :class:`~mimo.errors.DataError`."""

@@ -102,6 +102,13 @@ def test_the_budget_is_kept(pairs: tuple[Pair, ...]) -> None:
     assert Pictures(pairs, 0).kept_pairs == 0
 
 
+def test_a_pair_given_twice_is_kept_once(pairs: tuple[Pair, ...]) -> None:
+    pictures = Pictures((pairs[0], pairs[1], pairs[0]), 2 * 2 * 48 * 64 * 3)
+    pictures.check(workers=1)
+    assert (pictures.kept_pairs, pictures.kept) == (3, pictures.budget)
+    assert pictures[2][0] is pictures[0][0]
+
+
 def test_validation_pictures_may_be_smaller_than_a_patch(pairs: tuple[Pair, ...]) -> None:
     Pictures(pairs, 0, smallest=64, cropped=0).check(workers=1)
 
