@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from export.lean import LeanMIMOUNet
 from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numerics, check_structure, with_lineage, write_onnx
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
@@ -53,14 +54,15 @@ def export_onnx(
 
     One input ``blur`` (N,3,H,W) in [0,1], float32 unless ``io_fp16``; batch, height and width dynamic, height and width
     multiples of 4. One output ``sharp`` of the same shape and type, not clamped; with ``all_scales`` also ``quarter`` and
-    ``half``. Before anything is written: ONNX's checker with full checks, names and symbolic dimensions, and a comparison
-    with PyTorch in ONNX Runtime at two shapes. Raises :class:`ExportError` when one of them fails; then nothing is left
-    behind.
+    ``half``. The graph is that of :class:`~export.lean.LeanMIMOUNet`.
+
+    Before anything is written: ONNX's checker with full checks, names and symbolic dimensions, and a comparison with
+    PyTorch in ONNX Runtime at two shapes. Raises :class:`ExportError` when one of them fails; then nothing is left behind.
     """
     network = checkpoint.build()
     artifact = _described(out, checkpoint.spec, checkpoint.sha256, precision, io_fp16=io_fp16)
     names = SCALES if all_scales else (OUTPUT,)
-    model = _trace(_Deployed(network, all_scales), checkpoint.spec.size_multiple, names)
+    model = _trace(_Deployed(LeanMIMOUNet(network), all_scales), checkpoint.spec.size_multiple, names)
     return _finished(model, artifact, names, _reference(network))
 
 

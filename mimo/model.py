@@ -144,11 +144,15 @@ class MIMOUNet(nn.Module):
         e2 = self.Encoder[1](self.FAM2(self.feat_extract[1](e1), self.SCM2(x2)))
         e3 = self.Encoder[2](self.FAM1(self.feat_extract[2](e2), self.SCM1(x4)))
 
-        e3_doubled = double(e3)
-        a2 = self.drop(self.AFFs[1](half(e1), e2, e3_doubled))
-        a1 = self.drop(self.AFFs[0](e1, double(e2), double(e3_doubled)))
+        a1, a2 = self.fuse(e1, e2, e3)
+        a2, a1 = self.drop(a2), self.drop(a1)
 
         d3 = self.Decoder[0](e3)
         d2 = self.Decoder[1](self.Convs[0](torch.cat([self.feat_extract[3](d3), a2], dim=1)))
         d1 = self.Decoder[2](self.Convs[1](torch.cat([self.feat_extract[4](d2), a1], dim=1)))
         return [self.ConvsOut[0](d3) + x4, self.ConvsOut[1](d2) + x2, self.feat_extract[5](d1) + x]
+
+    def fuse(self, e1: Tensor, e2: Tensor, e3: Tensor) -> tuple[Tensor, Tensor]:
+        """The skip connections (N,C,H,W) and (N,2C,H/2,W/2) from the encoder's maps of all three scales."""
+        e3_doubled = double(e3)
+        return self.AFFs[0](e1, double(e2), double(e3_doubled)), self.AFFs[1](half(e1), e2, e3_doubled)
