@@ -221,6 +221,13 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
+MinSamples = Annotated[
+    int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
+]
+SamplesOut = Annotated[
+    Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
+]
+RowsOut = Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)]
 MaxSeconds = Annotated[
     float, typer.Option(help="Seconds for the samples of a row at most; then it is labelled not converged.", min=0)
 ]
@@ -255,17 +262,13 @@ def bench_command(
     batch: Annotated[str | None, typer.Option(help="Images at a time, 1 by default; for --atlas several, with commas.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
     images: Images = None,
-    min_samples: Annotated[
-        int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
-    ] = None,
+    min_samples: MinSamples = None,
     max_seconds: MaxSeconds = 60.0,
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="Also measure what this device could do at best.")
     ] = True,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
-    ] = None,
-    csv_out: Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)] = None,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
     html_out: HtmlOut = None,
 ) -> None:
     """Measure latency, synchronised: warm-up, then samples until the median is known to 1 percent."""
@@ -346,14 +349,10 @@ def bench_table_command(
         bool, typer.Option("--fates/--no-fates", help="Also take each network through export, FP16 and engine building.")
     ] = True,
     images: Images = None,
-    min_samples: Annotated[
-        int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
-    ] = None,
+    min_samples: MinSamples = None,
     max_seconds: MaxSeconds = 60.0,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
-    ] = None,
-    csv_out: Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)] = None,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
     html_out: HtmlOut = None,
 ) -> None:
     """Measure DMPHN, MT-RNN, MPRNet, the MIMO-UNets and NAFNet alike, async and sync side by side."""
