@@ -525,7 +525,7 @@ def score_command(
     _report_evaluation(result, json_out, csv_out)
 
 
-weights_app = typer.Typer(help="The weights that the authors published.", no_args_is_help=True)
+weights_app = typer.Typer(help="The weights that the authors published, and averages of one's own.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 
@@ -556,6 +556,22 @@ def weights_fetch_command(
         task = bar.add_task(entry.name, total=None)
         path = fetch(entry, out, lambda done, total: bar.update(task, completed=done, total=total))
     screen.print(f"[bold]{escape(str(path))}[/bold]  {entry.spec_name}, trained on {entry.data}", soft_wrap=True)
+
+
+@weights_app.command("average")
+def weights_average_command(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Two or more of the same network.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store float16.")] = False,
+) -> None:
+    """The mean of several weights, often better than each where they began at the same ones."""
+    _need_torch("averaging", "torch")
+    from mimo.checkpoint import average_checkpoints
+
+    average = average_checkpoints(checkpoints, out, half=half)
+    screen.print(
+        f"[bold]{escape(str(out))}[/bold]  {average.spec.name}, the mean of {len(checkpoints)} checkpoints", soft_wrap=True
+    )
 
 
 prepare_app = typer.Typer(

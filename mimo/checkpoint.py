@@ -6,7 +6,7 @@ import json
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,33 @@ def save_checkpoint(
     # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
     # As bytes, because safetensors' own writing reports a full disk as an error of its format.
     write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)}))
+
+
+def average_checkpoints(paths: Sequence[Path], out: Path, *, half: bool = False) -> Checkpoint:
+    """Write the mean of several checkpoints of one network to ``out``, as safetensors, and return it.
+
+    Runs that began at the same weights lie in one valley of the loss, and the mean of theirs is often better than each, on
+    what each of them has learnt (Wortsman et al., "Model soups", ICML 2022; for a fine-tuned network and what it came from,
+    "Robust fine-tuning of zero-shot models", CVPR 2022). ``half`` stores float16. Raises :class:`CheckpointError` for fewer
+    than two, for different networks and whatever :func:`load_checkpoint` refuses, and writes nothing then.
+    """
+    if len(paths) < 2:
+        raise CheckpointError("an average takes at least two checkpoints: name more.")
+    checkpoints = [load_checkpoint(path) for path in paths]
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if other.spec != first.spec:
+            raise CheckpointError(
+                f"{other.path} is {other.spec.name}, {first.path} is {first.spec.name}: only weights of one network average."
+            )
+    state = {
+        key: torch.stack([one.state[key] for one in checkpoints]).mean(dim=0, dtype=torch.float64).float()
+        for key in first.state
+    }
+    parts = [{"name": one.path.name, "sha256": one.sha256, "lineage": dict(one.lineage)} for one in checkpoints]
+    lineage = {"origin": "mimo weights average", "averaged": json.dumps(parts, sort_keys=True)}
+    save_checkpoint(out, first.spec, state, lineage, half=half)
+    return load_checkpoint(out)
 
 
 def read_tensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:

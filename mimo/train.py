@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -336,11 +337,12 @@ class _Course:
 
     def _lineage(self) -> dict[str, str]:
         recipe, learner = self.recipe, self.learner
+        given = Counter(path.name for path in recipe.data)
         lineage = {
             "origin": "mimo train",
             "step": str(learner.step),
             "samples": str(learner.samples),
-            "data": ", ".join(path.name for path in recipe.data),
+            "data": ", ".join(f"{name} x{times}" if times > 1 else name for name, times in given.items()),
             "data_sha256": self.data,
             "recipe": json.dumps({key: value for key, value in recipe.to_json().items() if key not in _PLACES}),
         }

@@ -63,7 +63,7 @@ def test_the_line_from_a_checkpoint_to_pictures(mimo: Run, tiny: Tiny, tmp_path:
 
     code, out, _ = mimo("build-engine", "--fp16")
     assert code == 0
-    assert "convolutions: 36 in fp16; inner casts: 0" in out
+    assert "convolutions: 40 in fp16; inner casts: 0" in out
     assert open_artifact(tmp_path / f"{name}.fp16.engine").parent == f"{name}.fp16.onnx"
 
     code, out, _ = mimo("verify", "--against", tiny.checkpoint, "--size", "64x96", "--json", "report.json")
@@ -102,6 +102,15 @@ def test_the_line_from_a_checkpoint_to_pictures(mimo: Run, tiny: Tiny, tmp_path:
         assert restored.size == (96, 64)
     code, out, _ = mimo("deblur", "photos", "--out", "sharp", "--model", f"{name}.onnx")
     assert "0 done, 1 there already" in out
+
+
+def test_the_mean_of_weights(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    code, out, _ = mimo("weights", "average", tiny.checkpoint, tiny.checkpoint, "--out", "mean.safetensors")
+    assert (code, listing(tmp_path)) == (0, {"mean.safetensors"})
+    assert "the mean of 2 checkpoints" in out
+    code, _, err = mimo("weights", "average", tiny.checkpoint, "--out", "other.safetensors")
+    assert (code, listing(tmp_path)) == (2, {"mean.safetensors"})
+    assert "at least two" in err
 
 
 def test_a_failed_verification_ends_with_1(mimo: Run, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

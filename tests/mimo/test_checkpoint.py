@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mimo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mimo.checkpoint import Checkpoint, average_checkpoints, load_checkpoint, save_checkpoint
 from mimo.errors import CheckpointError, OutputError
 from mimo.files import sha256_of
 from mimo.shipped import WEIGHTS
@@ -414,3 +414,35 @@ def test_safetensors_from_elsewhere_have_no_lineage(tmp_path: Path, state: State
     checkpoint = load_checkpoint(path)
     assert equal(checkpoint, state)
     assert checkpoint.lineage == {}
+
+
+# Averages.
+
+
+def test_the_mean_of_checkpoints(tmp_path: Path, state: State) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for number, path in enumerate(paths):
+        save_checkpoint(path, SPEC, {key: value + number for key, value in state.items()}, {"step": str(number)})
+    average = average_checkpoints(paths, tmp_path / "mean.safetensors")
+    assert all(torch.allclose(average.state[key], value + 1, atol=1e-6) for key, value in state.items())
+    parts = json.loads(average.lineage["averaged"])
+    assert [part["sha256"] for part in parts] == [load_checkpoint(path).sha256 for path in paths]
+    assert [part["lineage"]["step"] for part in parts] == ["0", "1", "2"]
+
+
+def test_half_of_the_mean(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    out = tmp_path / "mean.safetensors"
+    average = average_checkpoints([tiny_checkpoint, tiny_checkpoint], out, half=True)
+    assert all(torch.equal(value, value.half().float()) for value in average.state.values())
+    assert out.stat().st_size < 0.6 * tiny_checkpoint.stat().st_size
+
+
+def test_what_has_no_mean(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    out = tmp_path / "mean.safetensors"
+    with pytest.raises(CheckpointError, match="at least two"):
+        average_checkpoints([tiny_checkpoint], out)
+    with pytest.raises(CheckpointError, match="only weights of one network average"):
+        average_checkpoints([WEIGHTS, tiny_checkpoint], out)
+    with pytest.raises(CheckpointError, match="is not there"):
+        average_checkpoints([tiny_checkpoint, tmp_path / "none"], out)
+    assert not out.exists()
