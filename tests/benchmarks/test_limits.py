@@ -67,7 +67,8 @@ def test_a_network_and_its_graph_cost_the_same(tiny: Tiny) -> None:
     module_work, graph_work = work_of_module(module, shape), work_of_graph(tiny.onnx, shape)
     more_weights, more_macs = heads(SPEC, shape)
     assert graph_work.macs is not None
-    assert module_work.macs == graph_work.macs + more_macs
+    # The exported fusion reduces before it doubles: a pixel of full size costs it 27/4 of the squared width less.
+    assert module_work.macs == graph_work.macs + more_macs + 27 * SPEC.width**2 * 2 * 64 * 96 // 4
     image = 4 * 3 * 2 * 64 * 96
     assert module_work.bytes == pytest.approx(graph_work.bytes + 4 * more_weights + image // 16 + image // 4, rel=2e-3)
     # What it counts is there: the module's own numbers.

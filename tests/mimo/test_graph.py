@@ -176,8 +176,9 @@ def test_the_real_network(tmp_path: Path) -> None:
     assert summary.parameters == 6_807_171 - heads
     assert (summary.operators["Conv"], summary.operators["ConvTranspose"]) == (118 + 4, 2)
     assert summary.weight_types == {"float32": 120 + 4}
-    assert macs(model, Shape(1, 256, 256)) == pytest.approx(63.7e9, rel=2e-3)
-    assert macs(model, Shape(1, 720, 1280)) == pytest.approx(896e9, rel=2e-3)
+    saved = 27 * 32**2 // 4  # a pixel, by reducing the fused maps before they are doubled
+    assert macs(model, Shape(1, 256, 256)) == pytest.approx(63.7e9 - saved * 256 * 256, rel=1e-3)
+    assert macs(model, Shape(1, 720, 1280)) == pytest.approx(896e9 - saved * 720 * 1280, rel=1e-3)
     half = summarise(onnx.load(convert_to_fp16(artifact, tmp_path / "mimo-unet.fp16.onnx").path))
     assert half.weight_types == {"float16": 120 + 4}
     assert (half.operators["Resize"], half.operators["Cast"]) == (6, 2)
