@@ -87,7 +87,8 @@ def test_the_limits_are_measured_once_for_a_precision(tiny: Tiny, monkeypatch: p
     eager, exported = (found["limits"] for found in report["rows"])
     # Two ways of counting, over the module and over the graph, of the same network.
     assert exported["macs"] == macs(load_onnx(tiny.onnx), SHAPE)
-    assert 1 < eager["macs"] / exported["macs"] < 1.02  # PyTorch also computes the two smaller outputs
+    # PyTorch also computes the two smaller outputs, and its fusions reduce after they double.
+    assert 1 < eager["macs"] / exported["macs"] < 1.06
     expected = 2 * eager["macs"] / 1e12 / report["rows"][0]["summary"]["median"]
     assert eager["compute_fraction"] == pytest.approx(expected)
 
