@@ -644,7 +644,7 @@ def synthesize_command(
     ] = "shake",
     longest: Annotated[
         float | None,
-        typer.Option(help="The longest track, in pixels; by default 40 (shake) or 45 (video).", min=4, show_default=False),
+        typer.Option(help="The longest track, in pixels; by default 40 (shake) or 45 (video).", min=1.5, show_default=False),
     ] = None,
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:

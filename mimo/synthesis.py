@@ -88,6 +88,8 @@ def synthesize(
     shake = shake or Shake()
     if count < 1 or seed < 0:
         raise DataError(f"--count {count} and --seed {seed} cannot be: count is at least 1, seed at least 0.")
+    if shake.longest <= shake.shortest:
+        raise DataError(f"--longest {shake.longest:g} cannot be: the shortest track here is {shake.shortest:g} pixels.")
     if not sharp_dir.is_dir():
         raise DataError(f"{sharp_dir}: expected a folder of sharp photographs; {found_in(sharp_dir)}")
     photographs = list(pictures_in(sharp_dir).values())
@@ -162,7 +164,7 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
     return to_samples(blurred), to_samples(truth)
 
 
-def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float, wander: float = 0.35) -> Track:
+def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float, wander: float = Shake.wander) -> Track:
     """A random walk of the velocity, pulled back to rest, with pushes now and then: a hand that corrects itself.
 
     ``extent``: the largest distance between two of its points, in pixels; ``jitter``: of the tremble, as a part of it;

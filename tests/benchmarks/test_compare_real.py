@@ -48,7 +48,7 @@ def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
     measured with ``mimo bench``, beside such a loop, and not a test.
     """
     deep, shallow = (a_network(tmp_path, blocks) for blocks in (8, 1))
-    networks = [load_checkpoint(path).build().eval() for path in (deep, shallow)]
+    networks = [load_checkpoint(path).build() for path in (deep, shallow)]
     before = independent_ratio(networks[0], networks[1])
     report = compare_jobs(
         Job(deep, "pytorch", "cpu"),

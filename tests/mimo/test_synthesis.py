@@ -70,6 +70,8 @@ def test_no_photographs_is_said(tmp_path: Path) -> None:
         synthesize(tmp_path / "empty", tmp_path / "set", 1, seed=1)
     with pytest.raises(DataError, match="--count"):
         synthesize(tmp_path / "empty", tmp_path / "set", 0, seed=1)
+    with pytest.raises(DataError, match=r"--longest 2 cannot be: the shortest track here is 3 pixels"):
+        synthesize(tmp_path / "empty", tmp_path / "set", 1, seed=1, shake=replace(STYLES["video"], longest=2))
     assert not (tmp_path / "set").exists()
 
 
