@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from engines.evaluation import Step as PictureStep
     from engines.verification import Verification
     from mimo.artifact import Artifact
-    from mimo.checkpoint import Checkpoint
-    from mimo.train_log import Event
+    from mimo.learning.log import Event
+    from mimo.networks.checkpoint import Checkpoint
 
 app = typer.Typer(
     help="Export, compile, verify and honestly measure MIMO-UNet, and deblur photographs with it.",
@@ -275,17 +275,17 @@ def bench_command(
     from benchmarks.bench import bench, compare_jobs
     from benchmarks.measurement import Plan
     from benchmarks.report import bench_remarks, bench_table, comparison_text
-    from engines.inputs import list_photographs
-    from mimo.shipped import PHOTOGRAPHS
+    from engines.sample_images import list_photographs
+    from mimo.bundled import PHOTOGRAPHS
 
     if compare and atlas:
         raise MimoError("--compare and --atlas are two different jobs: leave one out.")
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
     if atlas:
-        from benchmarks.atlas import BATCHES, SIZES
-        from benchmarks.atlas import atlas as measure_atlas
         from benchmarks.report import atlas_table
+        from benchmarks.sweep import BATCHES, SIZES
+        from benchmarks.sweep import atlas as measure_atlas
 
         (job,) = _exactly(1, targets, engine, "--atlas takes one file, such as mimo-unet.onnx@openvino")
         shapes = [
@@ -362,10 +362,10 @@ def bench_table_command(
     from benchmarks.networks import networks
     from benchmarks.report import networks_table
     from benchmarks.table import Tools, table
-    from engines.inputs import list_photographs
+    from engines.sample_images import list_photographs
     from export.to_fp16 import convert_to_fp16
     from export.to_onnx import export_network
-    from mimo.shipped import PHOTOGRAPHS
+    from mimo.bundled import PHOTOGRAPHS
 
     given = {}
     for entry in weights or []:
@@ -427,8 +427,8 @@ def deblur_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
 ) -> None:
     """Photographs in, sharper photographs out: same names, formats, depth, EXIF and colour profile."""
-    from engines.opening import open_engine
     from engines.photographs import Step, deblur_photographs
+    from engines.runtimes.opening import open_engine
 
     source = model or _shipped_onnx(engine)
     with working(f"loading {source.name}"):
@@ -481,8 +481,8 @@ def eval_command(
     """PSNR and SSIM of a model by a named protocol: per picture, per scene and overall, the blurry input beside it."""
     from engines.evaluation import evaluate
     from engines.gallery import Gallery
-    from engines.opening import open_engine
-    from mimo.shipped import PHOTOGRAPHS, WEIGHTS
+    from engines.runtimes.opening import open_engine
+    from mimo.bundled import PHOTOGRAPHS, WEIGHTS
 
     source = model or WEIGHTS
     with working(f"loading {source.name}"):
@@ -532,7 +532,7 @@ app.add_typer(weights_app, name="weights")
 @weights_app.command("list")
 def weights_list_command() -> None:
     """Say which there are."""
-    from mimo.published import PUBLISHED
+    from mimo.networks.pretrained import PUBLISHED
 
     table = Table("name", "model", "trained on", "from", box=None, pad_edge=False)
     for entry in PUBLISHED.values():
@@ -548,7 +548,7 @@ def weights_fetch_command(
     """Download published weights, convert them to safetensors, and check that they are what came the first time."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mimo.published import fetch, named
+    from mimo.networks.pretrained import fetch, named
 
     entry = named(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -566,7 +566,7 @@ def weights_average_command(
 ) -> None:
     """The mean of several weights, often better than each where they began at the same ones."""
     _need_torch("averaging", "torch")
-    from mimo.checkpoint import average_checkpoints
+    from mimo.networks.checkpoint import average_checkpoints
 
     average = average_checkpoints(checkpoints, out, half=half)
     screen.print(
@@ -600,7 +600,7 @@ def prepare_gopro_command(
     val_scenes: ValScenes = None,
 ) -> None:
     """GOPRO_Large: train/<scene>/{blur,sharp} and test likewise; 2103 and 1111 pairs."""
-    from mimo.prepare import prepare_gopro
+    from mimo.learning.prepare import prepare_gopro
 
     with counting("pictures") as watch:
         prepared = prepare_gopro(src, dst, gamma=gamma, validation_scenes=val_scenes, watch=watch)
@@ -615,7 +615,7 @@ def prepare_realblur_command(
     val_scenes: ValScenes = None,
 ) -> None:
     """RealBlur-J or -R, by the dataset's own lists; 3758 and 980 pairs."""
-    from mimo.prepare import prepare_realblur
+    from mimo.learning.prepare import prepare_realblur
 
     with counting("pictures") as watch:
         prepared = prepare_realblur(src, dst, subset=subset, validation_scenes=val_scenes, watch=watch)
@@ -625,7 +625,7 @@ def prepare_realblur_command(
 @prepare_app.command("hide")
 def prepare_hide_command(src: Source, dst: Destination) -> None:
     """HIDE: its 2025 test pairs."""
-    from mimo.prepare import prepare_hide
+    from mimo.learning.prepare import prepare_hide
 
     with counting("pictures") as watch:
         prepared = prepare_hide(src, dst, watch=watch)
@@ -649,7 +649,7 @@ def synthesize_command(
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
-    from mimo.synthesis import STYLES, synthesize
+    from mimo.learning.synthesis import STYLES, synthesize
 
     shake = STYLES[style] if longest is None else replace(STYLES[style], longest=longest)
     with counting("pairs") as watch:
@@ -715,10 +715,10 @@ def train_command(
 ) -> None:
     """Pairs -> weights, by the authors' recipe by default. On N GPUs: torchrun --nproc-per-node N -m cli train ..."""
     _need_torch("training", "train")
-    from mimo.recipe import Recipe, Session, parse_augment
+    from mimo.learning.recipe import Recipe, Session, parse_augment
+    from mimo.learning.train import resume as continue_run
+    from mimo.learning.train import train
     from mimo.spec import SPECS
-    from mimo.train import resume as continue_run
-    from mimo.train import train
 
     session = Session(device, workers, cache_gib, max_minutes, tensorboard, log_every)
     if resume is not None:
@@ -778,7 +778,7 @@ def train_command(
 @app.command("inspect")
 def inspect_command(file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")]) -> None:
     """Say what a file is: network, lineage, precision, inputs and outputs, cost."""
-    from engines.opening import CHECKPOINT_SUFFIXES
+    from engines.runtimes.opening import CHECKPOINT_SUFFIXES
     from mimo.artifact import load_onnx, open_artifact
 
     if file.suffix in CHECKPOINT_SUFFIXES:
@@ -797,7 +797,7 @@ def inspect_command(file: Annotated[Path, typer.Argument(help="A checkpoint, an 
     artifact = open_artifact(file)
     facts = _facts(artifact)
     if artifact.format == "onnx":
-        from mimo.graph import macs, summarise
+        from mimo.onnx_stats import macs, summarise
 
         proto = load_onnx(file)
         summary = summarise(proto)
@@ -867,7 +867,7 @@ def training_bar(log_every: int) -> Iterator[Callable[[Event], None]]:
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from mimo.train_log import Checking, Note, Validated
+    from mimo.learning.log import Checking, Note, Validated
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=notes, transient=True) as bar:
@@ -944,8 +944,8 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
 
 def _checkpoint(path: Path | None) -> Checkpoint:
     _need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
-    from mimo.checkpoint import load_checkpoint
-    from mimo.shipped import SHIPPED, WEIGHTS
+    from mimo.bundled import SHIPPED, WEIGHTS
+    from mimo.networks.checkpoint import load_checkpoint
 
     if path is not None and not path.exists():
         path = SHIPPED.get(str(path), path)
@@ -964,7 +964,7 @@ def _bench_jobs(targets: list[str] | None, against: Path | None, engine: EngineC
     from importlib.util import find_spec
 
     from benchmarks.bench import Job, jobs_for
-    from mimo.shipped import WEIGHTS
+    from mimo.bundled import WEIGHTS
 
     cuda = _cuda_is_here()
     if targets:
@@ -1051,8 +1051,8 @@ def _shipped_onnx(engine: EngineChoice) -> Path:
     import platformdirs
 
     from mimo.artifact import open_artifact
+    from mimo.bundled import WEIGHTS
     from mimo.files import sha256_of
-    from mimo.shipped import WEIGHTS
 
     if engine == "pytorch":
         return WEIGHTS
@@ -1078,18 +1078,18 @@ def _verify(
     paths: list[Path], against: Path | None, images: Path | None, choice: EngineChoice, optimum: Shape
 ) -> Iterator[Verification]:
     from benchmarks.bench import jobs_for
-    from engines.inputs import list_pairs, list_photographs
-    from engines.opening import open_engine
+    from engines.runtimes.opening import open_engine
+    from engines.sample_images import list_pairs, list_photographs
     from engines.verification import Reference, verify_numerics, verify_structure
     from mimo.artifact import open_artifact
+    from mimo.bundled import PHOTOGRAPHS
     from mimo.errors import EngineUnavailable
-    from mimo.shipped import PHOTOGRAPHS
 
     artifacts = [open_artifact(path) for path in paths]
     photographs = list_photographs(images or PHOTOGRAPHS)
     pairs = list_pairs(images) if images else []
     checkpoint = _checkpoint(against)
-    from engines.pytorch import PyTorchEngine  # after what says that torch is missing
+    from engines.runtimes.pytorch import PyTorchEngine  # after what says that torch is missing
 
     for artifact in artifacts:
         if artifact.checkpoint_sha256 != checkpoint.sha256:

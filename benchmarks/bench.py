@@ -14,7 +14,6 @@ from typing import Any, assert_never
 from benchmarks.cold_cache import cold_cache
 from benchmarks.compare import ComparePlan, compare
 from benchmarks.context import Gauges, describe_machine
-from benchmarks.limits import Ceiling, Limits, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
 from benchmarks.measurement import (
     EndToEnd,
     InFlight,
@@ -26,10 +25,11 @@ from benchmarks.measurement import (
     measure,
 )
 from benchmarks.memory import Memory, PeakMemory
+from benchmarks.roofline import Ceiling, Limits, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
 from benchmarks.schema import SCHEMA
-from engines.inputs import photograph_batch
-from engines.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
-from engines.protocol import Device, Engine, Images, Runtime
+from engines.runtimes.base import Device, Engine, Images, Runtime
+from engines.runtimes.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
+from engines.sample_images import photograph_batch
 from mimo.artifact import open_artifact, verification_of
 from mimo.errors import ArtifactError, MimoError
 from mimo.files import sha256_of, write_json
@@ -301,7 +301,7 @@ def shape_of(images: Images) -> Shape:
 def work_of(job: Job, shape: Shape) -> Work | None:
     """The least that ``job`` has to do; None for an engine whose ONNX file is not beside it."""
     if job.path.suffix in CHECKPOINT_SUFFIXES:
-        from mimo.checkpoint import load_checkpoint
+        from mimo.networks.checkpoint import load_checkpoint
 
         return work_of_module(load_checkpoint(job.path).build(), shape)
     artifact = open_artifact(job.path)

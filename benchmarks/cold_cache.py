@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from engines.device import open_cuda
-from engines.protocol import Device
+from engines.runtimes.base import Device
+from engines.runtimes.cuda import open_cuda
 
 SIZE = 256 * 2**20
 """Bytes written: more than the last-level cache of any processor or GPU that we know."""

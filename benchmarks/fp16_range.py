@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from engines.protocol import Images
+from engines.runtimes.base import Images
 
 if TYPE_CHECKING:
     from torch import nn

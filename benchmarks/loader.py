@@ -12,11 +12,11 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from mimo.data import Crops, Pictures, batches, to_device
-from mimo.datasets import Watch, training_pairs
-from mimo.distributed import join
-from mimo.recipe import Recipe, Session
-from mimo.train_state import Learner
+from mimo.learning.crops import Crops, Pictures, batches, to_device
+from mimo.learning.datasets import Watch, training_pairs
+from mimo.learning.distributed import join
+from mimo.learning.recipe import Recipe, Session
+from mimo.learning.state import Learner
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def measure_loader(
 ) -> LoaderRates:
     """Train ``rounds`` times ``steps`` steps each way, by turns, so that a machine that slows down slows both.
 
-    The weights go nowhere. Every picture is decoded first, as a run does. Raises as :func:`mimo.train.train` does before
-    it learns.
+    The weights go nowhere. Every picture is decoded first, as a run does. Raises as
+    :func:`mimo.learning.train.train` does before it learns.
     """
     pairs = [pair for folder in recipe.data for pair in training_pairs(folder)]
     pictures = Pictures(pairs, int(session.cache_gib * 2**30), smallest=recipe.patch_size)

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from benchmarks.statistics import Summary, is_precise, summarise
-from engines.protocol import Device, Engine, Images, restore
+from benchmarks.timing_statistics import Summary, is_precise, summarise
+from engines.runtimes.base import Device, Engine, Images, restore
 from mimo.spec import SMALLEST_SIDE, Shape
 
 Clock = Callable[[], float]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from benchmarks.nvml import Gpu, open_gpu
-from engines.protocol import Device
+from engines.runtimes.base import Device
 
 RESET_PEAK = "5"
 """Written to ``/proc/self/clear_refs``, it sets VmHWM back to VmRSS: proc_pid_clear_refs(5)."""

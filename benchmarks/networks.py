@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from benchmarks.peers import PEERS, Published
+from mimo.bundled import SHIPPED
 from mimo.errors import CheckpointError, MimoError
-from mimo.shipped import SHIPPED
 from mimo.spec import SPECS, ModelSpec
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Network:
         import torch
 
         from benchmarks.peers.weights import load_peer
-        from mimo.checkpoint import load_checkpoint
-        from mimo.model import MIMOUNet
+        from mimo.networks.checkpoint import load_checkpoint
+        from mimo.networks.mimo_unet import MIMOUNet
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -11,8 +11,8 @@ from rich.table import Table
 from benchmarks.bench import Job, Row, speedup
 from benchmarks.context import warnings_of
 from benchmarks.measurement import AGREEMENT
-from benchmarks.statistics import SMALLEST_N
-from benchmarks.statistics import Summary as Timing
+from benchmarks.timing_statistics import SMALLEST_N
+from benchmarks.timing_statistics import Summary as Timing
 from mimo.metrics import LABELS, METRICS, text
 from mimo.spec import Shape
 

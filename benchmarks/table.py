@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.bench import Ceilings, Job, Quality, Row, measure_engine, not_run, report_of
 from benchmarks.fp16_range import psnr_in_fp16
-from benchmarks.limits import Work, work_of_module
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
-from engines.inputs import photograph_batch
-from engines.opening import open_engine
-from engines.protocol import Device, Engine, Images, Runtime
+from benchmarks.roofline import Work, work_of_module
+from engines.runtimes.base import Device, Engine, Images, Runtime
+from engines.runtimes.opening import open_engine
+from engines.sample_images import photograph_batch
 from engines.verification import TOLERANCES, compare_images, tolerance_of
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import EngineUnavailable, MimoError
@@ -138,7 +138,7 @@ class _Subject:
 
     def open(self, job: Job, shape: Shape) -> Engine:
         if job.runtime == "pytorch":
-            from engines.pytorch import PyTorchEngine
+            from engines.runtimes.pytorch import PyTorchEngine
 
             return PyTorchEngine(self, job.device)
         if job.runtime in ("tensorrt", "tensorrt-rtx"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engines.trt_module import Messages, TensorRT, load_tensorrt
+from engines.runtimes.tensorrt_api import Messages, TensorRT, load_tensorrt
 from mimo.artifact import INPUT, Artifact, Precision, Receipt, tool_versions
 from mimo.errors import BuildError, ShapeError
 from mimo.files import sha256_of, write_bytes

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engines.protocol import Engine, Runtime
+from engines.runtimes.base import Engine, Runtime
 from engines.tiles import restore_tiled
 from mimo.artifact import tool_versions
-from mimo.datasets import Pair, found_in, open_pairs, pictures_in, some
 from mimo.errors import DataError, EngineError, ShapeError
 from mimo.files import sha256_of, write_bytes, write_json
 from mimo.images import Pixels, photo_size, read_photo, read_rgb, write_photo
+from mimo.learning.datasets import Pair, found_in, open_pairs, pictures_in, some
 from mimo.metrics import METRICS, Protocol, score
 
 Ensemble = Literal["none", "rot4"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.protocol import Engine
+from engines.runtimes.base import Engine
 from engines.tiles import plan_for, restored_tiles
 from mimo.errors import EngineError, ImageError, OutputError, ShapeError
 from mimo.images import PHOTO_SUFFIXES, Photo, check_format, read_photo, write_photo

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.protocol import Engine, Runtime
+from engines.runtimes.base import Engine, Runtime
 from mimo.errors import EngineError, ShapeError
 from mimo.spec import WHOLE_IMAGE, Shape, ShapeRange
 
@@ -224,7 +224,7 @@ def plan_for(engine: Engine, height: int, width: int, *, tile: int | None = None
 def restored_tiles(engine: Engine, plan: TilePlan, cut: Cut) -> Iterator[tuple[Box, Image]]:
     """Restore tile after tile: each inner box with its pixels (3,h,w), which may leave [0,1] a little.
 
-    Below and right the image is reflected up to the multiple, as :func:`~engines.protocol.restore` does, tile by tile.
+    Below and right the image is reflected up to the multiple, as :func:`~engines.runtimes.base.restore` does, tile by tile.
     Raises :class:`EngineError` when a result is not finite, and what ``engine`` raises.
     """
     for tile in plan.tiles:

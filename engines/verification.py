@@ -1,6 +1,6 @@
 """Is this artifact the network it came from? Every artifact against PyTorch FP32, on real photographs.
 
-Runs through Polygraphy's Comparator, with a runner over the :class:`~engines.protocol.Engine` protocol. What cannot be
+Runs through Polygraphy's Comparator, with a runner over the :class:`~engines.runtimes.base.Engine` protocol. What cannot be
 run here is said to be not run; it never counts as passed.
 """
 
@@ -20,8 +20,8 @@ from polygraphy.comparator import Comparator, IterationResult
 from polygraphy.logger import G_LOGGER
 
 from engines.build import precision_of, read_network
-from engines.inputs import photograph_batch
-from engines.protocol import Engine, Images, restore
+from engines.runtimes.base import Engine, Images, restore
+from engines.sample_images import photograph_batch
 from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError, BuildError, EngineUnavailable
 from mimo.files import write_json

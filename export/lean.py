@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mimo.model import FeatureFusion, MIMOUNet, double, half
+from mimo.networks.mimo_unet import FeatureFusion, MIMOUNet, double, half
 
 
 class LeanMIMOUNet(MIMOUNet):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mimo.artifact import INPUT, METADATA_PREFIX, OUTPUT, Artifact
 from mimo.errors import ExportError
 from mimo.files import atomic, sha256_of
-from mimo.graph import summarise
+from mimo.onnx_stats import summarise
 from mimo.spec import SMALLEST_SIDE
 
 Images = NDArray[np.float32]

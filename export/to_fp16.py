@@ -17,7 +17,7 @@ import onnx_ir as ir
 from export.onnx_file import FP16_TOLERANCE, check_numerics, check_structure, in_onnxruntime, with_lineage, write_onnx
 from mimo.artifact import Artifact, load_onnx, tool_versions
 from mimo.errors import ExportError
-from mimo.graph import summarise
+from mimo.onnx_stats import summarise
 
 OPERATORS = frozenset({
     # Of MIMO-UNet.

@@ -17,9 +17,9 @@ from export.lean import LeanMIMOUNet
 from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numerics, check_structure, with_lineage, write_onnx
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
-from mimo.checkpoint import Checkpoint
 from mimo.errors import ExportError
-from mimo.model import MIMOUNet
+from mimo.networks.checkpoint import Checkpoint
+from mimo.networks.mimo_unet import MIMOUNet
 from mimo.spec import ModelSpec
 
 OPSET = 18

@@ -18,7 +18,7 @@ def _contents(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the tiny network: safetensors, float32. To be read only."""
-    from mimo.checkpoint import save_checkpoint
+    from mimo.networks.checkpoint import save_checkpoint
 
     path = tmp_path_factory.mktemp("tiny") / f"{SPEC.name}.safetensors"
     save_checkpoint(path, SPEC, tiny_state(), {"origin": "random"})
@@ -31,7 +31,7 @@ def tiny(tiny_checkpoint: Path) -> Iterator[Tiny]:
     from engines.build import build_engine
     from export.to_fp16 import convert_to_fp16
     from export.to_onnx import export_onnx
-    from mimo.checkpoint import load_checkpoint
+    from mimo.networks.checkpoint import load_checkpoint
 
     folder = tiny_checkpoint.parent
     onnx, fp16, engine = (folder / f"{SPEC.name}{suffix}" for suffix in (".onnx", ".fp16.onnx", ".fp16.engine"))

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from engines.protocol import Device, Images, Runtime, check_images
+from engines.runtimes.base import Device, Images, Runtime, check_images
 from mimo.spec import Shape, ShapeRange
 
 

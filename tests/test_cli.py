@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 import cli
-from engines.inputs import list_photographs
+from engines.sample_images import list_photographs
 from mimo.artifact import open_artifact, sidecar_of
-from mimo.shipped import PHOTOGRAPHS
+from mimo.bundled import PHOTOGRAPHS
 from tests.tiny import Tiny
 
 Run = Callable[..., tuple[int, str, str]]
@@ -114,7 +114,7 @@ def test_the_mean_of_weights(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_failed_verification_ends_with_1(mimo: Run, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engines.onnxruntime import OnnxRuntimeEngine
+    from engines.runtimes.onnxruntime import OnnxRuntimeEngine
 
     restored = OnnxRuntimeEngine.__call__
     monkeypatch.setattr(OnnxRuntimeEngine, "__call__", lambda self, images: restored(self, images) + np.float32(0.01))

@@ -12,8 +12,8 @@ import typer
 import cli
 from engines.build import DEFAULT_SHAPES
 from engines.verification import TOLERANCES
+from mimo.bundled import WEIGHTS
 from mimo.images import PHOTO_SUFFIXES
-from mimo.shipped import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

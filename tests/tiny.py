@@ -34,7 +34,7 @@ def tiny_state() -> dict[str, Tensor]:
     """Random weights, the same ones every time, with which outputs keep the size of images."""
     import torch
 
-    from mimo.model import MIMOUNet
+    from mimo.networks.mimo_unet import MIMOUNet
 
     with torch.device("meta"):
         shapes = {key: tuple(value.shape) for key, value in MIMOUNet(SPEC).state_dict().items()}

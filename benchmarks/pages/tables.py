@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.pages.quantities import DASH, Unit, digits, duration, html, percent, size, unit_for
-from benchmarks.statistics import SMALLEST_N
+from benchmarks.timing_statistics import SMALLEST_N
 from mimo.spec import Shape
 
 Row = Mapping[str, Any]

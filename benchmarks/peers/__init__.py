@@ -45,25 +45,25 @@ class Peer:
 
 
 def _dmphn() -> nn.Module:
-    from benchmarks.peers.dmphn import DMPHN
+    from mimo.networks.dmphn import DMPHN
 
     return DMPHN().eval().requires_grad_(False)
 
 
 def _mtrnn() -> nn.Module:
-    from benchmarks.peers.mtrnn import MTRNN
+    from mimo.networks.mtrnn import MTRNN
 
     return MTRNN().eval().requires_grad_(False)
 
 
 def _mprnet() -> nn.Module:
-    from benchmarks.peers.mprnet import MPRNet
+    from mimo.networks.mprnet import MPRNet
 
     return MPRNet().eval().requires_grad_(False)
 
 
 def _nafnet(width: int) -> nn.Module:
-    from benchmarks.peers.nafnet import NAFNet
+    from mimo.networks.nafnet import NAFNet
 
     return NAFNet(width).eval().requires_grad_(False)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers import PEERS, Peer
-from mimo.checkpoint import read_tensors
 from mimo.errors import CheckpointError
+from mimo.networks.checkpoint import read_tensors
 
 LAYOUTS = ("state_dict", "params", "model")
 """Where the authors put the state dict when it does not stand alone."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.compare import ComparePlan, compare
-from benchmarks.statistics import summarise
+from benchmarks.timing_statistics import summarise
 
 HOSTILE = "<script>alert(1)</script>\"'&\x1b\u202e\udcff.onnx"
 """A file name that a page, an SVG and a terminal must not take at its word; its last character cannot be encoded."""

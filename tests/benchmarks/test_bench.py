@@ -13,17 +13,17 @@ from rich.console import Console
 
 from benchmarks.bench import Job, Quality, Row, bench, checked_as, compare_jobs, jobs_for, speedup
 from benchmarks.compare import ComparePlan
-from benchmarks.limits import Ceiling
 from benchmarks.measurement import Measurement, Mode, Plan
 from benchmarks.report import bench_remarks, bench_table, comparison_text
+from benchmarks.roofline import Ceiling
 from benchmarks.schema import check_report
-from engines.inputs import list_photographs
-from engines.protocol import Device
+from engines.runtimes.base import Device
+from engines.sample_images import list_photographs
 from mimo.artifact import load_onnx
+from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable
 from mimo.files import sha256_of
-from mimo.graph import macs
-from mimo.shipped import PHOTOGRAPHS
+from mimo.onnx_stats import macs
 from mimo.spec import Shape
 from tests.tiny import SPEC, Tiny
 

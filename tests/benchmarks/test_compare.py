@@ -19,7 +19,7 @@ from scipy.signal import lfilter
 from typer.testing import CliRunner
 
 from benchmarks.compare import Block, ComparePlan, Comparison, Round, Sampler, compare
-from benchmarks.false_verdicts import compare_equals, count_false, main, product
+from benchmarks.studies.false_verdicts import compare_equals, count_false, main, product
 
 Floats = npt.NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Floats]

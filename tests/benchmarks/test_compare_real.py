@@ -11,10 +11,10 @@ from torch import nn
 
 from benchmarks.bench import Job, compare_jobs
 from benchmarks.compare import ComparePlan
-from engines.inputs import list_photographs
-from mimo.checkpoint import load_checkpoint, save_checkpoint
-from mimo.model import MIMOUNet
-from mimo.shipped import PHOTOGRAPHS
+from engines.sample_images import list_photographs
+from mimo.bundled import PHOTOGRAPHS
+from mimo.networks.checkpoint import load_checkpoint, save_checkpoint
+from mimo.networks.mimo_unet import MIMOUNet
 from mimo.spec import ModelSpec, Shape
 
 SHAPE = Shape(1, 128, 192)

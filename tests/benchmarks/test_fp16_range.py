@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fp16_range import psnr_in_fp16
-from engines.protocol import Images
+from engines.runtimes.base import Images
 
 
 @pytest.fixture

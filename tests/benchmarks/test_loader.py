@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.loader import LoaderRates, measure_loader
-from mimo.recipe import Session
-from tests.mimo.training_data import recipe, write_pairs
+from mimo.learning.recipe import Session
+from tests.mimo.learning.training_data import recipe, write_pairs
 
 
 def test_the_ratio_pairs_neighbouring_rounds() -> None:

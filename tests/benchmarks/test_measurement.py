@@ -22,7 +22,7 @@ from benchmarks.measurement import (
     measure,
     steady,
 )
-from engines.protocol import Images
+from engines.runtimes.base import Images
 from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 

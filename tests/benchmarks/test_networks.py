@@ -14,9 +14,9 @@ from torch import nn
 from benchmarks.networks import Network, Way, networks
 from benchmarks.peers import PEERS
 from engines.tiles import plan_for
-from mimo.checkpoint import save_checkpoint
+from mimo.bundled import SHIPPED, WEIGHTS
 from mimo.errors import CheckpointError, MimoError, ShapeError
-from mimo.shipped import SHIPPED, WEIGHTS
+from mimo.networks.checkpoint import save_checkpoint
 from mimo.spec import SPECS, ModelSpec, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.parity_weights import GAIN, PARITY, image, keys, weights

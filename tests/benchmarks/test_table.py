@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import table as module
-from benchmarks.limits import Ceiling
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
 from benchmarks.peers import Published
+from benchmarks.roofline import Ceiling
 from benchmarks.schema import check_report
 from benchmarks.table import Tools, table
-from engines.inputs import list_photographs
-from engines.protocol import Device, Images, check_images
+from engines.runtimes.base import Device, Images, check_images
+from engines.sample_images import list_photographs
 from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_network
 from mimo.artifact import Artifact, open_artifact
+from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable, ExportError
 from mimo.files import sha256_of
-from mimo.shipped import PHOTOGRAPHS
 from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engines.build import DEFAULT_SHAPES, build_engine, precision_of, read_network
-from engines.trt_module import explain, load_tensorrt
+from engines.runtimes.tensorrt_api import explain, load_tensorrt
 from mimo.artifact import Artifact, Receipt, open_artifact
 from mimo.errors import BuildError, EngineUnavailable, ShapeError
 from mimo.spec import Shape, ShapeRange

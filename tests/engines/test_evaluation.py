@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.evaluation import Evaluation, PictureScore, Step, evaluate, restore_rot4, score_folders
-from engines.protocol import Images
-from engines.pytorch import PyTorchEngine
+from engines.runtimes.base import Images
+from engines.runtimes.pytorch import PyTorchEngine
 from mimo import metrics
-from mimo.checkpoint import Checkpoint
 from mimo.errors import DataError, EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import sha256_of
+from mimo.networks.checkpoint import Checkpoint
 from mimo.spec import SPECS, Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
 from tests.parity_weights import GAIN, PARITY, keys, weights

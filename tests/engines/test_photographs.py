@@ -13,7 +13,7 @@ from PIL import Image
 
 from engines import photographs
 from engines.photographs import Job, Report, Step, deblur_photographs, find_photographs
-from engines.protocol import Images
+from engines.runtimes.base import Images
 from mimo.errors import EngineError, ImageError, OutputError
 from mimo.images import Photo, read_photo, write_photo
 from tests.fake_engine import RADIUS, FakeEngine, neighbours

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.protocol import Engine, Images, Runtime, restore
+from engines.runtimes.base import Engine, Images, Runtime, restore
 from engines.tiles import (
     BYTES_PER_IMAGE_PIXEL,
     BYTES_PER_TILE_PIXEL,
@@ -21,7 +21,7 @@ from engines.tiles import (
     restore_tiled,
 )
 from mimo.errors import EngineError, ShapeError
-from mimo.model import MIMOUNet
+from mimo.networks.mimo_unet import MIMOUNet
 from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.inputs import list_pairs, list_photographs, photograph_batch
-from engines.opening import open_engine
-from engines.protocol import Images
+from engines.runtimes.base import Images
+from engines.runtimes.opening import open_engine
+from engines.sample_images import list_pairs, list_photographs, photograph_batch
 from engines.verification import (
     TOLERANCES,
     Reference,
@@ -25,8 +25,8 @@ from engines.verification import (
     write_verifications,
 )
 from mimo.artifact import open_artifact, sidecar_of
+from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import ImageError
-from mimo.shipped import PHOTOGRAPHS
 from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.tiny import Tiny

@@ -17,7 +17,7 @@ from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_network
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import ExportError
-from mimo.graph import summarise
+from mimo.onnx_stats import summarise
 from mimo.spec import ModelSpec
 
 HALF, FLOAT, INT64 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64

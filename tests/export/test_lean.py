@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export.lean import LeanMIMOUNet
-from mimo.model import MIMOUNet
+from mimo.networks.mimo_unet import MIMOUNet
 from mimo.spec import ModelSpec
 from tests.tiny import SPEC, Tiny, tiny_state
 

@@ -19,10 +19,10 @@ from export import to_onnx
 from export.onnx_file import check_numerics, check_structure, in_onnxruntime
 from export.to_onnx import export_onnx
 from mimo.artifact import open_artifact, sidecar_of
-from mimo.checkpoint import Checkpoint, load_checkpoint
 from mimo.errors import ExportError, OutputError
 from mimo.files import sha256_of
-from mimo.graph import summarise
+from mimo.networks.checkpoint import Checkpoint, load_checkpoint
+from mimo.onnx_stats import summarise
 from tests.tiny import SPEC, Tiny
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,8 @@ def test_the_same_checkpoint_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) ->
     """From another process, in another folder, with other hashes of strings."""
     program = (
         "import sys; from pathlib import Path; from export.to_onnx import export_onnx; "
-        "from mimo.checkpoint import load_checkpoint; export_onnx(load_checkpoint(Path(sys.argv[1])), Path(sys.argv[2]))"
+        "from mimo.networks.checkpoint import load_checkpoint; "
+        "export_onnx(load_checkpoint(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     again = tmp_path / tiny.onnx.name
     subprocess.run(

@@ -11,15 +11,15 @@ import pytest
 
 from benchmarks.context import describe_gpu
 from benchmarks.measurement import Latency, Plan, measure
-from engines.device import Bindings, open_cuda
-from engines.inputs import list_photographs, photograph_batch
-from engines.opening import open_engine
-from engines.protocol import Engine
-from engines.tensorrt import TensorRTEngine
+from engines.runtimes.base import Engine
+from engines.runtimes.cuda import Bindings, open_cuda
+from engines.runtimes.opening import open_engine
+from engines.runtimes.tensorrt import TensorRTEngine
+from engines.sample_images import list_photographs, photograph_batch
 from engines.verification import TOLERANCES, compare_images
 from mimo.artifact import open_artifact, sidecar_of
+from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable
-from mimo.shipped import PHOTOGRAPHS
 from mimo.spec import Shape
 from tests.tiny import Tiny
 

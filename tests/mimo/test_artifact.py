@@ -16,9 +16,9 @@ from onnx import helper, numpy_helper
 
 import mimo.artifact
 from mimo.artifact import Artifact, Receipt, artifact_from, open_artifact, sidecar_of, tool_versions
-from mimo.checkpoint import load_checkpoint
 from mimo.errors import ArtifactError
 from mimo.files import sha256_of
+from mimo.networks.checkpoint import load_checkpoint
 from mimo.spec import SPECS, Shape, ShapeRange
 from tests.tiny import SPEC, Tiny
 

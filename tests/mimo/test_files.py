@@ -83,7 +83,7 @@ WRITERS = {
     "bytes": "from mimo.files import write_bytes; write_bytes(path, bytes(400_000))",
     "json": "from mimo.files import write_json; write_json(path, ['x' * 400_000])",
     "checkpoint": """
-from mimo.checkpoint import load_checkpoint, save_checkpoint
+from mimo.networks.checkpoint import load_checkpoint, save_checkpoint
 checkpoint = load_checkpoint(source)
 save_checkpoint(path, checkpoint.spec, checkpoint.state, {})
 """,

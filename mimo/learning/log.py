@@ -1,0 +1,178 @@
+"""What a run tells while it runs: events for whoever watches, ``log.jsonl`` for a curve, TensorBoard for those who have it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo.errors import OutputError
+from mimo.files import write_bytes
+from mimo.learning.loss import FREQUENCY_WEIGHT
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence worth reading once."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Checking:
+    """Pairs decoded before the training starts."""
+
+    done: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state after an update."""
+
+    step: int
+    steps: int
+    epoch: float
+    content: float
+    frequency: float
+    lr: float
+    gradient_norm: float
+    """Before clipping."""
+    crops_per_second: float
+    """Of all processes together, validations left out."""
+    seconds_left: float
+
+    @property
+    def loss(self) -> float:
+        """What is made small."""
+        return self.content + FREQUENCY_WEIGHT * self.frequency
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The result of a validation."""
+
+    step: int
+    psnr: float
+    """In dB, by the protocol ``mimo``, mean over the pictures."""
+    ssim: float
+    """Per channel (``ssim_rgb``), mean over the pictures."""
+    pictures: int
+    best: bool
+    """Whether the PSNR is higher than at every validation before."""
+    strip: NDArray[np.uint8] | None = None
+    """(H,W,3): blurry, restored and sharp side by side, a row for each of the first pictures."""
+
+
+Event = Note | Checking | Progress | Validated
+Report = Callable[[Event], None]
+
+
+class RunLog:
+    """``log.jsonl`` and, where TensorBoard is installed and wanted, ``tensorboard/`` in the folder of a run.
+
+    One JSON object a line, told apart by ``kind``: ``run`` (a session begins), ``train`` (means over the steps since the
+    row before) and ``val``. A number that is not finite is null. Continuing a run takes away the rows after its
+    checkpoint, whose steps will come again. Raises :class:`OutputError` when the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, *, after: int, tensorboard: bool) -> None:
+        self.path = folder / "log.jsonl"
+        kept = [line for line in self._lines() if line[0] <= after]
+        write_bytes(self.path, b"".join(line + b"\n" for _, line in kept))
+        self._writer = _summary_writer(folder / "tensorboard", after) if tensorboard else None
+        self._sums = np.zeros(4)
+        self._steps = 0
+
+    def run(self, step: int, facts: dict[str, Any]) -> None:
+        """A session begins at ``step``."""
+        self._append({"kind": "run", "step": step, **facts})
+
+    def add(self, progress: Progress) -> None:
+        """Count one update in; :meth:`flush` writes the mean."""
+        if self._writer is not None:
+            for name, value in (
+                ("loss/total", progress.loss),
+                ("loss/content", progress.content),
+                ("loss/frequency", progress.frequency),
+                ("learning rate", progress.lr),
+                ("gradient norm", progress.gradient_norm),
+            ):
+                self._writer.add_scalar(name, value, progress.step)
+        self._sums += (progress.loss, progress.content, progress.frequency, progress.gradient_norm)
+        self._steps += 1
+
+    def flush(self, progress: Progress, samples: int, seconds: float) -> None:
+        """Write the mean over the steps since the last call; nothing when there were none."""
+        if self._steps == 0:
+            return
+        loss, content, frequency, norm = (self._sums / self._steps).tolist()
+        self._sums[:], self._steps = 0, 0
+        self._append({
+            "kind": "train",
+            "step": progress.step,
+            "epoch": round(progress.epoch, 4),
+            "samples": samples,
+            "loss": loss,
+            "content": content,
+            "frequency": frequency,
+            "lr": progress.lr,
+            "gradient_norm": norm,
+            "crops_per_second": round(progress.crops_per_second, 3),
+            "seconds": round(seconds, 1),
+        })  # fmt: skip
+
+    def validated(self, result: Validated) -> None:
+        """Write the result of a validation."""
+        values = {"psnr": result.psnr, "ssim_rgb": result.ssim, "pictures": result.pictures, "best": result.best}
+        self._append({"kind": "val", "step": result.step, **values})
+        if self._writer is not None:
+            self._writer.add_scalar("validation/PSNR", result.psnr, result.step)
+            self._writer.add_scalar("validation/SSIM", result.ssim, result.step)
+            if result.strip is not None:
+                self._writer.add_image("blurry | restored | sharp", result.strip, result.step, dataformats="HWC")
+            self._writer.flush()
+
+    def close(self) -> None:
+        """End the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _append(self, row: dict[str, Any]) -> None:
+        finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        try:
+            with self.path.open("ab") as file:
+                file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+        except OSError as error:
+            raise OutputError(f"{self.path} could not be written: {error.strerror or error}.") from error
+
+    def _lines(self) -> list[tuple[int, bytes]]:
+        """Step and text of every whole row; what a killed process wrote in part is left out."""
+        rows = []
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
+            try:
+                rows.append((int(json.loads(line)["step"]), line))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return rows
+
+
+def tensorboard_is_installed() -> bool:
+    """Whether there is anything to write TensorBoard files with."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _summary_writer(folder: Path, after: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=after + 1)

@@ -1,0 +1,315 @@
+"""Blurry/sharp pairs from sharp photographs: the shake of a hand-held camera during the exposure. No torch here.
+
+While the shutter is open the camera drifts, wobbles and turns a little. Each pair draws such a trajectory, and the
+picture is moved along it many times and averaged in linear light, where a sensor adds up what it receives; highlights
+clip afterwards, as they do in a camera. Then comes the noise of the photons and of the readout, and 8 bits.
+
+Pair ``i`` depends on the seed and ``i`` alone, so an interrupted or a longer synthesis continues where it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo.errors import DataError, MimoError
+from mimo.files import write_bytes, write_json
+from mimo.learning.datasets import Samples, Watch, found_in, pictures_in, read_picture
+from mimo.spec import SMALLEST_SIDE
+
+RECORD = "synthesis.json"
+"""In the folder: seed, settings and photographs that its pairs were made from."""
+
+Track = NDArray[np.float64]
+"""(poses, 3): shift right and down in pixels, turn in radians, about a mean of zero."""
+
+
+@dataclass(frozen=True)
+class Shake:
+    """What is drawn for the pairs. Lengths are in pixels of the finished picture."""
+
+    shortest: float = 1.0
+    longest: float = 40.0
+    """The extent of a trajectory, drawn evenly on a logarithmic scale: as many under 6 pixels as over."""
+    jitters: tuple[float, ...] = (0.0, 0.05, 0.15, 0.3)
+    """Tremble on top of the smooth drift, as a part of its extent; one is drawn for each pair."""
+    turn: float = 0.5
+    """How far a corner moves at most by turning, as a part of the extent."""
+    noise: float = 0.01
+    """The largest standard deviation of the noise at mid grey, in linear light of [0,1]; evenly drawn from 0."""
+    scales: tuple[float, float] = (0.5, 0.85)
+    """Photographs are made smaller by a factor drawn from this range, so that the truth is sharp to the pixel."""
+    longest_side: int = 720
+    """A larger result is a crop, drawn too."""
+    wander: float = 0.35
+    """How much the drift changes its course while the shutter is open; 0 is a straight line."""
+    moving: float = 0.0
+    """The part of the pairs in which something in the picture moves on its own, in front of the rest."""
+    encoded: bool = False
+    """Average the sRGB values instead of the light: what averaging the frames of a video does."""
+
+
+STYLES = {
+    "shake": Shake(),
+    "video": Shake(shortest=3.0, longest=45.0, jitters=(0.0, 0.05), noise=0.002, wander=0.1, moving=0.5, encoded=True),
+}
+"""shake: a hand-held photograph. video: frames of a high-speed camera averaged, as GoPro's ``blur`` was made (Nah et al.,
+CVPR 2017): nearly straight tracks, things that move on their own, hardly any noise."""
+
+
+def synthesize(
+    sharp_dir: Path,
+    dst: Path,
+    count: int,
+    seed: int,
+    *,
+    shake: Shake | None = None,
+    workers: int = 2,
+    watch: Watch | None = None,
+) -> int:
+    """Write ``count`` pairs ``dst/{blur,sharp}/<photograph>_NNNNNN.png`` made from the photographs in ``sharp_dir``.
+
+    All photographs are used equally often. The same seed, photographs and library versions give the same bytes, with any
+    number of ``workers``; pairs that are there already are kept. Returns how many were made now.
+
+    Raises :class:`~mimo.errors.DataError` when there are no photographs or ``dst`` was made with other settings,
+    :class:`~mimo.errors.ImageError` for a photograph that cannot be read, :class:`~mimo.errors.OutputError` when a file
+    cannot be written; the pairs made so far stay, each of them whole.
+    """
+    shake = shake or Shake()
+    if count < 1 or seed < 0:
+        raise DataError(f"--count {count} and --seed {seed} cannot be: count is at least 1, seed at least 0.")
+    if shake.longest <= shake.shortest:
+        raise DataError(f"--longest {shake.longest:g} cannot be: the shortest track here is {shake.shortest:g} pixels.")
+    if not sharp_dir.is_dir():
+        raise DataError(f"{sharp_dir}: expected a folder of sharp photographs; {found_in(sharp_dir)}")
+    photographs = list(pictures_in(sharp_dir).values())
+    if not photographs:
+        raise DataError(f"{sharp_dir}: expected sharp photographs; {found_in(sharp_dir)}")
+    _same_settings(dst, {"seed": seed, "photographs": _digest(photographs), "shake": repr(shake)})
+
+    def one(number: int) -> bool:
+        lap, place = divmod(number, len(photographs))
+        source = photographs[int(np.random.default_rng((1, seed, lap)).permutation(len(photographs))[place])]
+        targets = [dst / side / f"{source.stem}_{number:06d}.png" for side in ("blur", "sharp")]
+        if all(target.is_file() for target in targets):
+            return False
+        pair = make_pair(read_picture(source), np.random.default_rng((2, seed, number)), shake)
+        for target, picture in zip(targets, pair, strict=True):
+            write_bytes(target, _png(picture))
+        return True
+
+    made = 0
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for done, new in enumerate(pool.map(one, range(count)), 1):
+            made += new
+            if watch is not None:
+                watch(done, count)
+    return made
+
+
+def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> tuple[Samples, Samples]:
+    """A blurry picture and its sharp truth, (h,w,3) each, from (H,W,3); all that is random comes from ``draw``.
+
+    The truth is where the trajectory's mean is, so that nothing has to be moved to restore it.
+    """
+    cv2 = _cv2()
+    scale = float(draw.uniform(*shake.scales))
+    side = round(shake.longest_side / scale)
+    rows, columns = (_span(draw, length, side) for length in photograph.shape[:2])
+    light: NDArray[np.float32]
+    if shake.encoded:
+        light = np.divide(photograph[rows, columns], 255, dtype=np.float32)
+    else:
+        light = to_linear(photograph[rows, columns])
+        # A sensor receives more than it can store; what a photograph shows as white was brighter in some of them.
+        gain = float(draw.uniform(1, 4)) if draw.random() < 0.5 else 1.0
+        light += (gain - 1) * np.clip((light - 0.9) / 0.1, 0, 1)
+
+    corner = 0.5 * float(np.hypot(*light.shape[:2]))
+
+    def drawn_track() -> Track:
+        extent = float(np.exp(draw.uniform(np.log(shake.shortest), np.log(shake.longest)))) / scale
+        return trajectory(draw, extent, float(draw.choice(shake.jitters)), shake.turn * extent / corner, shake.wander)
+
+    tracks = [drawn_track()]
+    region = None
+    if shake.moving and draw.random() < shake.moving:
+        tracks.append(drawn_track())
+        region = _region(draw, light.shape[0], light.shape[1])
+    blurred = along(light, tracks, region)
+    # What came in from outside was made up: it is cut off, as long as something is left.
+    reach = max(float(np.abs(track[:, :2]).max() + corner * np.abs(track[:, 2]).max()) for track in tracks)
+    margin = min(int(np.ceil(reach)), (min(light.shape[:2]) - round(64 / scale)) // 2)
+    if margin > 0:
+        blurred, light = (picture[margin:-margin, margin:-margin] for picture in (blurred, light))
+    size = (max(SMALLEST_SIDE, round(light.shape[1] * scale)), max(SMALLEST_SIDE, round(light.shape[0] * scale)))
+    blurred, truth = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (blurred, light))
+
+    if shake.encoded:
+        blurred, truth = decoded(blurred.clip(0, 1)), decoded(truth.clip(0, 1))
+    deviation = float(draw.uniform(0, shake.noise))
+    # Nearly all the variance at mid grey (0.18) is the photons', which shrinks with the light; a fiftieth is the readout's.
+    variance = deviation**2 * (0.02 + 0.98 * np.clip(blurred, 0, 1) / 0.18)
+    blurred += (np.sqrt(variance) * draw.standard_normal(blurred.shape, dtype=np.float32)).astype(np.float32)
+    return to_samples(blurred), to_samples(truth)
+
+
+def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float, wander: float = Shake.wander) -> Track:
+    """A random walk of the velocity, pulled back to rest, with pushes now and then: a hand that corrects itself.
+
+    ``extent``: the largest distance between two of its points, in pixels; ``jitter``: of the tremble, as a part of it;
+    ``turn``: the largest turn from the mean, in radians; ``wander``: as in :class:`Shake`.
+    Poses are evenly spaced in time and at most about a pixel apart.
+    """
+    gaussian_filter1d = import_module("scipy.ndimage").gaussian_filter1d
+    steps = 512
+    pushes = draw.standard_normal((steps, 3)) + 6 * draw.standard_normal((steps, 3)) * (draw.random((steps, 1)) < 0.01)
+    drift, stiffness = draw.standard_normal(3), float(draw.uniform(0.02, 0.15))
+    speed, place = 2 * drift, np.zeros(3)
+    path = np.empty((steps, 3))
+    for step in range(steps):
+        speed = (1 - stiffness) * speed + stiffness * drift + wander * pushes[step]
+        place = place + speed
+        path[step] = place
+    path = gaussian_filter1d(path, 6, axis=0, mode="nearest")
+    path -= path.mean(axis=0)
+    path[:, :2] /= max(_extent(path[:, :2]), 1e-9)
+    tremble = gaussian_filter1d(draw.standard_normal((steps, 2)), 2.5, axis=0, mode="nearest")
+    path[:, :2] += jitter * tremble / max(_extent(tremble), 1e-9)
+    path[:, :2] *= extent / max(_extent(path[:, :2]), 1e-9)
+    path[:, 2] *= float(draw.uniform(0, turn)) / max(float(np.abs(path[:, 2]).max()), 1e-9)
+
+    length = float(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
+    poses = int(np.clip(np.ceil(length), 8, 96))
+    # The middle of each of equal spans of time, so that no pose weighs more than another.
+    moments = (np.arange(poses) + 0.5) / poses * (steps - 1)
+    track = np.stack([np.interp(moments, np.arange(steps), axis) for axis in path.T], axis=1)
+    centred: Track = track - track.mean(axis=0)
+    return centred
+
+
+def to_linear(samples: Samples) -> NDArray[np.float32]:
+    """sRGB samples to linear light in [0,1], by IEC 61966-2-1."""
+    linear: NDArray[np.float32] = decoded(np.arange(256) / 255)[samples]
+    return linear
+
+
+def decoded(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """sRGB values in [0,1] to linear light in [0,1], by IEC 61966-2-1."""
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+def to_samples(linear: NDArray[np.float32]) -> Samples:
+    """The inverse of :func:`to_linear`: clipped to [0,1], rounded to the nearest of 256 steps."""
+    clipped = np.clip(linear, 0, 1)
+    encoded = np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** np.float32(1 / 2.4) - 0.055)
+    samples: Samples = np.rint(encoded * 255).astype(np.uint8)
+    return samples
+
+
+def _span(draw: np.random.Generator, length: int, most: int) -> slice:
+    """At most ``most`` of ``length`` pixels, placed at random."""
+    part = min(length, most)
+    start = int(draw.integers(length - part + 1))
+    return slice(start, start + part)
+
+
+def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """The mean of ``light``, (H,W,3), in all poses of the first track; what ``region`` covers follows the second instead.
+
+    ``region``: (H,W) in [0,1], how much of each pixel belongs to what moves on its own, in front of the rest. What
+    moves in from outside repeats what is at the edge, mirrored.
+    """
+    cv2 = _cv2()
+    height, width = light.shape[:2]
+    across, down = (width - 1) / 2, (height - 1) / 2
+
+    def posed(picture: NDArray[np.float32], pose: NDArray[np.float64], border: int) -> NDArray[np.float32]:
+        right, below, angle = pose
+        cosine, sine = np.cos(angle), np.sin(angle)
+        matrix = np.array([
+            [cosine, -sine, across - cosine * across + sine * down + right],
+            [sine, cosine, down - sine * across - cosine * down + below],
+        ])  # fmt: skip
+        moved: NDArray[np.float32] = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+        return moved
+
+    total = np.zeros_like(light)
+    for poses in zip(*_in_step(tracks), strict=True):
+        frame = posed(light, poses[0], cv2.BORDER_REFLECT)
+        if region is not None:
+            inside = posed(region, poses[1], cv2.BORDER_REPLICATE)[..., None]
+            frame += inside * (posed(light, poses[1], cv2.BORDER_REFLECT) - frame)
+        total += frame
+    total /= np.float32(max(map(len, tracks)))
+    return total
+
+
+def _in_step(tracks: Sequence[Track]) -> list[Track]:
+    """The same number of poses for all, as many as the longest has; each still centred on 0."""
+    most = max(map(len, tracks))
+    stepped = []
+    for track in tracks:
+        moments = np.linspace(0, len(track) - 1, most)
+        even = np.stack([np.interp(moments, np.arange(len(track)), axis) for axis in track.T], axis=1)
+        stepped.append(even - even.mean(axis=0))
+    return stepped
+
+
+def _region(draw: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """A random patch of the picture with a soft edge: 1 inside, 0 outside, (height, width)."""
+    cv2 = _cv2()
+    waves = cv2.resize(draw.standard_normal((5, 7)), (width, height), interpolation=cv2.INTER_CUBIC)
+    solid = (waves > np.quantile(waves, draw.uniform(0.5, 0.85))).astype(np.float32)
+    region: NDArray[np.float32] = cv2.GaussianBlur(solid, (0, 0), 1.5)
+    return region
+
+
+def _extent(points: NDArray[np.float64]) -> float:
+    """The diagonal of the box around them."""
+    return float(np.hypot(*np.ptp(points, axis=0)))
+
+
+def _digest(photographs: Sequence[Path]) -> str:
+    facts = [[path.name, path.stat().st_size] for path in photographs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _same_settings(dst: Path, settings: dict[str, Any]) -> None:
+    record = dst / RECORD
+    if record.is_file():
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{record} is damaged: take {dst} away, or choose another folder.") from error
+        if found != settings:
+            raise DataError(f"{dst} was made with another seed, other settings or other photographs: choose another folder.")
+        return
+    if any((dst / side).is_dir() and any((dst / side).iterdir()) for side in ("blur", "sharp")):
+        raise DataError(f"{dst} holds pictures that were not made here: choose another folder.")
+    write_json(record, settings)
+
+
+def _png(picture: Samples) -> bytes:
+    cv2 = _cv2()
+    # Speed before size: level 1 takes a tenth of the time for a fifth more bytes.
+    encoded: bytes = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    return encoded
+
+
+def _cv2() -> Any:
+    try:
+        return import_module("cv2")
+    except ImportError as error:
+        raise MimoError("synthesis needs OpenCV, which is not installed: pip install 'mimo-deblur[train]'.") from error

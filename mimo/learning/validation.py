@@ -1,0 +1,105 @@
+"""How good a network is on pictures that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mimo.learning.crops import Pictures, to_device
+from mimo.learning.datasets import Samples
+from mimo.learning.distributed import World
+from mimo.metrics import psnr, ssim_rgb
+
+_STRIP_ROWS, _STRIP_SIDE = 3, 256
+
+
+def check_metrics() -> None:
+    """Raises :class:`~mimo.errors.MimoError` now, not after the first hours, when scikit-image is not installed."""
+    ssim_rgb(np.zeros((3, 16, 16), np.float32), np.zeros((3, 16, 16), np.float32))
+
+
+def validate(
+    network: nn.Module,
+    pictures: Pictures,
+    places: Sequence[int],
+    *,
+    crop: int,
+    world: World,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> tuple[float, float, NDArray[np.uint8] | None] | None:
+    """Mean PSNR in dB (protocol ``mimo``), mean SSIM (``ssim_rgb``) and a strip to look at, of the pictures at ``places``.
+
+    In float32 whatever the training runs in, for that is what gets exported. ``crop``: the middle of each picture, at
+    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures; the means are the same in
+    all, the strip (see :class:`~mimo.learning.log.Validated`) is the writer's. None when any process was interrupted.
+
+    No random number is drawn and the mode of the network is put back, so that training goes on as if nothing had been.
+    """
+    was_training = network.training
+    network.eval()
+    scores: list[tuple[int, Future[tuple[float, float]]]] = []
+    rows: list[Samples] = []
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            # As many rounds in every process, so that all of them ask each other equally often.
+            for start in range(0, len(places), world.size):
+                if world.highest(int(interrupted())):
+                    return None
+                mine = start + world.rank
+                if mine < len(places):
+                    blur, sharp = (_middle(picture, crop) for picture in pictures[places[mine]])
+                    restored = _restored(network, blur, world.device)
+                    scores.append((mine, pool.submit(_score, restored, sharp)))
+                    if len(rows) < _STRIP_ROWS:
+                        rows.append(_row(blur, restored, sharp))
+            results = torch.zeros((2, len(places)), dtype=torch.float64)
+            for place, score in scores:
+                results[:, place] = torch.tensor(score.result(), dtype=torch.float64)
+    finally:
+        network.train(was_training)
+    mean_psnr, mean_ssim = world.sum(results).mean(dim=1).tolist()
+    return mean_psnr, mean_ssim, _stacked(rows) if rows else None
+
+
+@torch.inference_mode()
+def _restored(network: nn.Module, blur: Samples, device: torch.device) -> NDArray[np.float32]:
+    """(H,W,3) samples -> (3,H,W), clamped; sides that are no multiple of 4 are repeated at the edge and cut off again."""
+    height, width = blur.shape[:2]
+    x = to_device(torch.from_numpy(blur.copy())[None], device, channels_last=True)
+    x = nn.functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+    y = network(x)[-1][0, :, :height, :width].float().clamp(0, 1)
+    restored: NDArray[np.float32] = y.cpu().contiguous().numpy()
+    return restored
+
+
+def _score(restored: NDArray[np.float32], sharp: Samples) -> tuple[float, float]:
+    truth = np.ascontiguousarray(sharp.transpose(2, 0, 1), np.float32) / np.float32(255)
+    return psnr(restored, truth), ssim_rgb(restored, truth)
+
+
+def _middle(picture: Samples, side: int) -> Samples:
+    if side == 0:
+        return picture
+    height, width = (min(side, length) for length in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def _row(blur: Samples, restored: NDArray[np.float32], sharp: Samples) -> Samples:
+    samples = np.rint(np.nan_to_num(restored).transpose(1, 2, 0) * 255).astype(np.uint8)
+    return np.concatenate([_middle(picture, _STRIP_SIDE) for picture in (blur, samples, sharp)], axis=1)
+
+
+def _stacked(rows: Sequence[Samples]) -> Samples:
+    """One below the other, on black where they differ in size."""
+    strip = np.zeros((sum(row.shape[0] for row in rows), max(row.shape[1] for row in rows), 3), np.uint8)
+    top = 0
+    for row in rows:
+        strip[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0]
+    return strip

@@ -1,0 +1,1 @@
+"""Restoration networks, a page each, and the weights that go into them."""
