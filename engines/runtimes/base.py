@@ -14,6 +14,8 @@ from mimo.spec import Shape, ShapeRange
 
 Runtime = Literal["pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
+"""What arithmetic can be asked for."""
 Images = NDArray[np.float32]
 """(N,3,H,W) float32 RGB in [0,1], C-contiguous, on the host."""
 

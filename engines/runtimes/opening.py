@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, assert_never
 
-from engines.runtimes.base import Device, Engine, Runtime
+from engines.runtimes.base import Device, Engine, Precision, Runtime
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import EngineUnavailable
 
@@ -18,6 +18,7 @@ def open_engine(
     runtime: Runtime | Literal["auto"] = "auto",
     device: Device | Literal["auto"] = "auto",
     *,
+    precision: Precision | Literal["auto"] = "auto",
     eager: bool = False,
     cuda_graph: bool = False,
 ) -> Engine:
@@ -26,14 +27,15 @@ def open_engine(
     ``runtime="auto"``: PyTorch for a checkpoint; for ONNX, on a CPU OpenVINO if it is installed and else ONNX Runtime, on
     CUDA ONNX Runtime; for an engine, the TensorRT it was built with. ``device="auto"``: CUDA for an engine; elsewhere CUDA
     when the chosen runtime can use it here, otherwise the CPU. What was named is what is used: if it is not here,
-    :class:`EngineUnavailable` is raised and nothing else is tried. ``eager``: see
+    :class:`EngineUnavailable` is raised and nothing else is tried. ``precision="auto"``: float32 in PyTorch and in ONNX
+    Runtime on the CPU, bfloat16 in OpenVINO where the processor has it, elsewhere the graph's. ``eager``: see
     :class:`~engines.runtimes.tensorrt.TensorRTEngine`; ``cuda_graph``: there and in
     :class:`~engines.runtimes.pytorch.PyTorchEngine`.
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
         if runtime not in ("auto", "pytorch"):
             raise EngineUnavailable(f"{path.name} is a checkpoint, which only pytorch runs: export it first with mimo export.")
-        return _open_checkpoint(path, device, cuda_graph=cuda_graph)
+        return _open_checkpoint(path, device, precision, cuda_graph=cuda_graph)
     artifact = open_artifact(path)
     if runtime == "auto":
         runtime = choose_runtime(artifact, device)
@@ -43,16 +45,19 @@ def open_engine(
         case "onnxruntime":
             from engines.runtimes.onnxruntime import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(
-                artifact, "cuda" if device == "cuda" or (device == "auto" and onnxruntime_has_cuda()) else "cpu"
-            )
+            chosen: Device = "cuda" if device == "cuda" or (device == "auto" and onnxruntime_has_cuda()) else "cpu"
+            _check_precision(precision, artifact.precision if chosen == "cuda" else "fp32", artifact, runtime, chosen)
+            return OnnxRuntimeEngine(artifact, chosen)
         case "openvino":
             from engines.runtimes.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(artifact)
+            if precision == "fp16":
+                raise EngineUnavailable("openvino computes in fp32 and bf16 on the CPU: ask for one of these.")
+            return OpenVinoEngine(artifact, None if precision == "auto" else precision)
         case "tensorrt" | "tensorrt-rtx":
             from engines.runtimes.tensorrt import TensorRTEngine
 
+            _check_precision(precision, artifact.precision, artifact, runtime, "cuda")
             return TensorRTEngine(artifact, eager=eager, cuda_graph=cuda_graph)
         case "pytorch":
             raise AssertionError("a checkpoint's, refused above")
@@ -81,6 +86,16 @@ def _unfit(artifact: Artifact, runtime: Runtime, device: Device | Literal["auto"
     return next((reason for is_so, reason in reasons if is_so), None)
 
 
+def _check_precision(
+    asked: Precision | Literal["auto"], computes: str, artifact: Artifact, runtime: Runtime, device: Device
+) -> None:
+    if asked not in ("auto", computes):
+        raise EngineUnavailable(
+            f"{runtime} computes {artifact.path.name} in {computes} on the {device}: leave the precision out, or use a file or "
+            f"a runtime that computes in {asked}."
+        )
+
+
 def choose_runtime(artifact: Artifact, device: Device | Literal["auto"]) -> Runtime:
     """What ``auto`` means for ``artifact`` on this machine."""
     if artifact.format != "onnx":
@@ -107,7 +122,9 @@ def onnxruntime_has_cuda() -> bool:
     return True
 
 
-def _open_checkpoint(path: Path, device: Device | Literal["auto"], *, cuda_graph: bool) -> Engine:
+def _open_checkpoint(
+    path: Path, device: Device | Literal["auto"], precision: Precision | Literal["auto"], *, cuda_graph: bool
+) -> Engine:
     if not find_spec("torch"):
         raise EngineUnavailable(
             f"{path.name} is a checkpoint and torch is not installed: pip install 'mimo-deblur[torch]', or use an ONNX file."
@@ -118,4 +135,5 @@ def _open_checkpoint(path: Path, device: Device | Literal["auto"], *, cuda_graph
     from mimo.networks.checkpoint import load_checkpoint
 
     chosen: Device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return PyTorchEngine(load_checkpoint(path), chosen, cuda_graph=cuda_graph)
+    compute: Precision = "fp32" if precision == "auto" else precision
+    return PyTorchEngine(load_checkpoint(path), chosen, compute, cuda_graph=cuda_graph)

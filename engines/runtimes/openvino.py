@@ -49,7 +49,8 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            self._request = core.compile_model(str(artifact.path), "CPU", properties).create_infer_request()
+            compiled = core.compile_model(str(artifact.path), "CPU", properties)
+            self._request = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(
                 f"{self.name} cannot load {artifact.path.name} ({_last_line(error)}): export it again."

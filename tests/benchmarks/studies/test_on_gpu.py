@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import openvino
 import pytest
 
 from benchmarks import bench
@@ -15,6 +17,7 @@ from benchmarks.studies import on_gpu
 from benchmarks.studies.on_gpu import Way, build_for_this_gpu, speed
 from engines.runtimes.base import Device
 from mimo.spec import Shape
+from tests.engines.runtimes.processor import Processor
 from tests.tiny import Tiny
 
 
@@ -27,7 +30,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_gpu, "PLAN", Plan(warm_up_most=0, max_seconds=0))
 
 
-def test_every_way_is_a_row_and_what_fails_says_why(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bf16", [True, False])
+def test_every_way_is_a_row_and_what_fails_says_why(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", Processor(openvino, bf16=bf16))
     ways = (Way(), Way(channels_last=True), Way(cuda_graph=True))
     report = speed(tiny.checkpoint, [tiny.onnx], Shape(1, 32, 48), tmp_path / "speed.json", device="cpu", ways=ways)
     check_report(report)
@@ -37,7 +44,7 @@ def test_every_way_is_a_row_and_what_fails_says_why(tiny: Tiny, tmp_path: Path) 
         "pytorch cpu fp32 (channels last)",
         "pytorch cpu",
         "onnxruntime cpu fp32",
-        "openvino cpu fp32",
+        "openvino cpu bf16" if bf16 else "openvino cpu fp32",
     ]
     assert [row["summary"] is not None for row in report["rows"]] == [True, True, False, True, True]
     assert "needs a GPU" in report["rows"][2]["reason"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import openvino
 import pytest
 
-from engines.runtimes.base import Engine, Images, Runtime, restore
+from engines.runtimes.base import Engine, Images, Precision, Runtime, restore
 from engines.runtimes.opening import open_engine
 from mimo.errors import ArtifactError, EngineUnavailable, MimoError, ShapeError
+from tests.engines.runtimes.processor import Processor
 from tests.tiny import Tiny
 
 
@@ -24,16 +28,26 @@ def reference(tiny: Tiny) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino fp32", "openvino bf16"])
 def engine(request: pytest.FixtureRequest, tiny: Tiny) -> Iterator[Engine]:
-    with open_engine(tiny.onnx, request.param, "cpu") as opened:
-        yield opened
+    """In bfloat16 too, on any processor: see :class:`Processor`."""
+    runtime, _, precision = request.param.partition(" ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", Processor(openvino, bf16=True))
+        with open_engine(tiny.onnx, runtime, "cpu", precision=precision or "auto") as opened:
+            assert opened.compute == (precision or "fp32")
+            yield opened
+
+
+def tolerance(engine: Engine) -> float:
+    """bfloat16 has 8 bits of mantissa."""
+    return 1e-2 if engine.compute == "bf16" else 1e-5
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 16, 16), (2, 3, 64, 48), (1, 3, 20, 100), (3, 3, 36, 28), (1, 3, 16, 16)])
 def test_equal_to_pytorch_whatever_shape_came_before(engine: Engine, reference: Engine, shape: tuple[int, ...]) -> None:
     images = noise(*shape)
-    np.testing.assert_allclose(engine(images), reference(images), atol=2e-3 if engine.compute == "bf16" else 1e-5)
+    np.testing.assert_allclose(engine(images), reference(images), atol=tolerance(engine))
 
 
 @pytest.mark.parametrize("size", [(17, 16), (19, 30), (33, 35)])
@@ -43,7 +57,44 @@ def test_any_height_and_width(engine: Engine, reference: Engine, size: tuple[int
     assert result.shape == images.shape
     below, right = -size[0] % 4, -size[1] % 4
     mirrored = np.pad(images, ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
-    np.testing.assert_allclose(result, reference(mirrored)[:, :, : size[0], : size[1]], atol=1e-5)
+    np.testing.assert_allclose(result, reference(mirrored)[:, :, : size[0], : size[1]], atol=tolerance(engine))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "asked", "computes"), [(True, "auto", "bf16"), (True, "fp32", "fp32"), (False, "auto", "fp32")]
+)
+def test_openvino_takes_bfloat16_where_the_processor_has_it_and_float32_on_request(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, bf16: bool, asked: Precision | Literal["auto"], computes: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", Processor(openvino, bf16=bf16))
+    with open_engine(tiny.onnx, "openvino", "cpu", precision=asked) as engine:
+        assert (engine.compute, engine.name) == (computes, f"openvino cpu {computes}")
+
+
+@pytest.mark.parametrize(
+    ("file", "runtime", "precision", "says"),
+    [
+        ("onnx", "openvino", "bf16", "no bfloat16"),
+        ("onnx", "openvino", "fp16", "fp32 and bf16"),
+        ("onnx", "onnxruntime", "bf16", "onnxruntime computes mimo-unet-w8-b1.onnx in fp32 on the cpu"),
+        ("fp16", "onnxruntime", "fp16", "in fp32 on the cpu"),
+        ("engine", "tensorrt-rtx", "fp32", "in fp16"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_refused(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, file: str, runtime: Runtime, precision: Precision, says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", Processor(openvino, bf16=False))
+    with pytest.raises(EngineUnavailable, match=says):
+        open_engine(getattr(tiny, file), runtime, precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_pytorch_computes_in_the_precision_asked_for(tiny: Tiny, reference: Engine, precision: Precision) -> None:
+    images = noise(1, 3, 32, 48)
+    with open_engine(tiny.checkpoint, device="cpu", precision=precision) as engine:
+        assert engine.compute == precision
+        np.testing.assert_allclose(engine(images), reference(images), atol=tolerance(engine))
 
 
 def test_results_of_earlier_calls_stay_as_they_were(engine: Engine) -> None:
