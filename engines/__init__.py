@@ -1,1 +1,1 @@
-"""Runtimes behind one protocol, building TensorRT engines, and what needs any engine."""
+"""Runtimes behind one protocol, building TensorRT engines, and what needs any engine. Part of mimo."""

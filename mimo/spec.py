@@ -115,10 +115,15 @@ class Shape:
 
     @classmethod
     def parse(cls, text: str) -> Shape:
-        """``"1x720x1280"`` (batch, height, width) or ``"720x1280"`` (batch 1). Raises :class:`ShapeError`."""
-        numbers = text.lower().split("x")
+        """``"1x720x1280"`` (batch, height, width), ``"720x1280"`` (batch 1) or, as trtexec writes it, ``"1x3x720x1280"``.
+
+        Raises :class:`ShapeError`.
+        """
+        numbers = text.strip().lower().split("x")
+        if len(numbers) == 4 and numbers[1] == "3":
+            del numbers[1]
         if len(numbers) not in (2, 3) or not all(number.isdecimal() and len(number) < 10 for number in numbers):
-            raise ShapeError(f"{text!r} is not a size: write HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, such as 1x720x1280.")
+            raise ShapeError(f"{text!r:.80} is not a size: write HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, such as 1x720x1280.")
         values = [int(number) for number in numbers]
         return cls(*values) if len(values) == 3 else cls(1, *values)
 

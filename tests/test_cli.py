@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +304,120 @@ def test_deploying_needs_no_torch(tiny: Tiny, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "torch" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_version(mimo: Run) -> None:
+    code, out, _ = mimo("--version")
+    assert (code, out) == (0, f"mimo {version('mimo-deblur')}\n")
+
+
+def test_inspect_and_doctor_write_json(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    assert mimo("inspect", tiny.onnx, "--json", "facts.json")[0] == 0
+    assert json.loads((tmp_path / "facts.json").read_text())["opset"] == "18"
+    assert mimo("doctor", "--json", "machine.json")[0] == 0
+    machine = json.loads((tmp_path / "machine.json").read_text())
+    assert machine["runtimes"]["pytorch"]["here"] is True
+
+
+def test_quiet_says_nothing_but_the_result(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    code, out, err = mimo("--quiet", "export", tiny.checkpoint)
+    assert (code, err) == (0, "")
+    assert tiny.checkpoint.stem in out
+
+
+def test_verbose_says_every_step_and_the_causes(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    _, _, err = mimo("-v", "export", tiny.checkpoint)
+    assert "loading the checkpoint" in err
+    assert "exporting" in err
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{" + b" " * 20)
+    plain = mimo("export", "damaged.safetensors")[2]
+    assert "caused by" in mimo("-v", "export", "damaged.safetensors")[2]
+    assert "caused by" not in plain
+
+
+def test_verbose_and_quiet_exclude_each_other(mimo: Run) -> None:
+    code, _, err = mimo("-v", "-q", "doctor")
+    assert code == 2
+    assert "exclude each other" in err
+
+
+def test_off_a_terminal_long_work_says_a_line_now_and_then(
+    mimo: Run, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimo.terminal.SECONDS_BETWEEN_LINES", 0.0)
+    crop(list_photographs(PHOTOGRAPHS)[0], tmp_path / "photos", (64, 48))
+    assert "1 of 1" in mimo("deblur", "photos", "--out", "sharp", "--model", tiny.onnx)[2]
+    shutil.copy(tiny.onnx, tmp_path)
+    err = mimo("verify", tiny.onnx.name, "--against", tiny.checkpoint, "--size", "64x96")[2]
+    assert f"{tiny.onnx.name} on onnxruntime" in err
+
+
+def test_the_old_spellings_work_and_say_the_new_one(mimo: Run, tiny: Tiny) -> None:
+    small = ("--size", "32x32", "--max-seconds", "0")
+    code, out, err = mimo("bench", tiny.onnx, tiny.onnx, "--compare", *small)
+    assert code == 0, err
+    assert "is now mimo compare" in err
+    assert "A's time over B's" in out
+    code, out, err = mimo("bench", f"{tiny.onnx}@onnxruntime", "--atlas", *small, "--min-samples", "1")
+    assert code == 0, err
+    assert "is now mimo sweep" in err
+    code, _, err = mimo("bench", "table", "--only", "nothing")
+    assert code == 2
+    assert "is now mimo table" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["build-engine", "--minShapes=blur:1x3x64x64"], "write --min 1x64x64"),
+        (["build-engine", "--saveEngine", "x"], "write --out FILE"),
+        (["export", "--half"], "write --fp16"),
+        (["bench", "--imgsz", "640"], "write --size"),
+        (["table", "--runtime", "tensorrt", "--device", "cpu"], "leave --device cpu out"),
+    ],
+)
+def test_an_option_of_another_tool_or_one_that_does_not_apply_is_refused(mimo: Run, line: list[str], says: str) -> None:
+    code, _, err = mimo(*line)
+    assert code == 2
+    assert says in " ".join(err.split())
+
+
+def test_a_cuda_graph_without_a_gpu_is_refused(mimo: Run, tiny: Tiny) -> None:
+    code, _, err = mimo("bench", f"{tiny.onnx}@onnxruntime", "--cuda-graph")
+    assert code == 2
+    assert "--cuda-graph needs a row on a GPU" in err
+
+
+def test_compare_takes_no_option_that_it_does_not_use(mimo: Run, tiny: Tiny) -> None:
+    for option in (["--cold-l2"], ["--e2e"], ["--throughput", "4"], ["--no-limits"], ["--min-samples", "7"]):
+        code, _, err = mimo("compare", tiny.onnx, tiny.onnx, *option)
+        assert code == 2
+        assert "No such option" in err
+
+
+def test_python_m_mimo_runs_our_command_line_beside_a_stranger(tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text("raise SystemExit('a stranger ran')")
+    (tmp_path / "export.py").write_text("raise SystemExit('a stranger ran')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mimo", "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "mimo", "")
+
+
+def test_an_overwritten_module_is_named_and_not_run(tmp_path: Path) -> None:
+    for name in ("mimo", "engines", "export", "benchmarks"):
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "results", "*.png", "__pycache__")
+        )
+    (tmp_path / "cli.py").write_text("raise SystemExit('a stranger ran')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mimo", "--version"], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert str(tmp_path / "cli.py") in done.stderr
+    assert "a stranger ran" not in done.stdout + done.stderr

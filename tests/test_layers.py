@@ -21,6 +21,11 @@ ARROWS = {
 }
 """What each part of the project may import of the others. Export and engines meet through files."""
 
+COMMANDS = {"benchmarks.commands", "engines.commands", "export.commands", "mimo.commands", "mimo.learning.commands"}
+"""The edge of each room: it may import any room, inside its functions, and only ``cli`` imports it."""
+ENTRY = "mimo.__main__"
+"""``python -m mimo``: the one module below that knows the command line."""
+
 HEAVY = {
     "torch", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "polygraphy", "pyvips", "PIL", "safetensors",
     "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2",
@@ -92,7 +97,25 @@ def test_the_sources_are_found() -> None:
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_point_down(module: str) -> None:
     mine = packages(imports(TREES[module])) & ARROWS.keys()
-    assert mine <= ARROWS[module.partition(".")[0]]
+    room = module.partition(".")[0]
+    if module == ENTRY:
+        assert mine == {"cli"}
+    elif module in COMMANDS:
+        assert mine <= ARROWS.keys() - {"cli"}
+        assert packages(imports(TREES[module], at_import=True)) & ARROWS.keys() <= ARROWS[room], "inside functions only"
+    else:
+        assert mine <= ARROWS[room]
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES.keys() - {"cli"}))
+def test_only_the_command_line_imports_commands(module: str) -> None:
+    assert not {name for name in imports(TREES[module]) if name in COMMANDS or name.rpartition(".")[0] in COMMANDS}
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_no_module_is_long(module: str) -> None:
+    lines = len(SOURCES[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= (100 if module == "cli" else 403)
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -111,8 +134,8 @@ def test_fp16_needs_no_torch(name: str) -> None:
     assert "torch" not in loaded_by(f"export.{name}")
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name != "cli"])
-def test_only_the_command_line_prints(module: str) -> None:
+@pytest.mark.parametrize("module", SOURCES)
+def test_nothing_prints_but_through_the_terminal(module: str) -> None:
     calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     assert not [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
 

@@ -146,7 +146,7 @@ def main(
             for shape in SHAPES:
                 speed(WEIGHTS, artifacts or [], shape, out / f"speed-{shape}.json")
         case "table":
-            command = [sys.executable, "-m", "cli", "bench", "table", "--device", "cuda", "--json", str(out / "table.json")]
+            command = [sys.executable, "-m", "mimo", "table", "--device", "cuda", "--json", str(out / "table.json")]
             raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

@@ -39,7 +39,7 @@ done
 
 train=(mimo train) batch=4
 if [ "$stage" = 3 ]; then
-    train=(torchrun --nproc-per-node 2 -m cli train) batch=2
+    train=(torchrun --nproc-per-node 2 -m mimo train) batch=2
 fi
 if [ -e "$run/last.pt" ]; then
     exec "${train[@]}" --resume "$run"

@@ -1,0 +1,301 @@
+"""Commands of this room: bench, compare, sweep, table, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mimo.errors import MimoError
+from mimo.spec import Shape
+from mimo.terminal import FAILED, Against, EngineChoice, Images, JsonOut, plain, print_facts, screen, working
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Row
+
+app = typer.Typer()
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE[@RUNTIME]...",
+        help="ONNX files, engines and checkpoints, each on every runtime that takes it or on the one after @; by default "
+        "eager PyTorch and all in the current directory.",
+        show_default=False,
+    ),
+]
+OneRuntime = Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")]
+MinSamples = Annotated[
+    int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
+]
+SamplesOut = Annotated[
+    Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
+]
+RowsOut = Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)]
+MaxSeconds = Annotated[
+    float, typer.Option(help="Seconds for the samples of a row at most; then it is labelled not converged.", min=0)
+]
+HtmlOut = Annotated[Path | None, typer.Option("--html", help="Write a page to look at here.", show_default=False)]
+Size = Annotated[str, typer.Option(help="Height x width.")]
+Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
+
+
+@app.command("bench", epilog="See also mimo compare (two files), mimo sweep (sizes and batches) and mimo table (networks).")
+def bench_command(
+    targets: Targets = None,
+    against: Against = None,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync/--no-sync", help="Measure until the device has finished; --no-sync shows what is lost without."),
+    ] = True,
+    e2e: Annotated[bool, typer.Option("--e2e", help="More rows: from host array to host array, any size.")] = False,
+    throughput: Annotated[
+        int, typer.Option("--throughput", help="More rows: so many restorations in flight.", min=0, show_default=False)
+    ] = 0,
+    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="More rows: the network captured and replayed.")] = False,
+    cold_cache: Annotated[
+        bool, typer.Option("--cold-l2", help="More rows: the last-level cache emptied before each sample.")
+    ] = False,
+    size: Size = "720x1280",
+    batch: Batch = 1,
+    engine: OneRuntime = "auto",
+    images: Images = None,
+    min_samples: MinSamples = None,
+    max_seconds: MaxSeconds = 60.0,
+    limits: Annotated[
+        bool, typer.Option("--limits/--no-limits", help="Also measure what this device could do at best.")
+    ] = True,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
+    html_out: HtmlOut = None,
+) -> None:
+    """Measure latency, synchronised: warm-up, then samples until the median is known to 1 percent."""
+    from benchmarks.bench import bench
+    from benchmarks.measurement import Plan
+    from benchmarks.report import bench_remarks, bench_table
+    from benchmarks.targets import bench_jobs, variants
+    from engines.sample_images import list_photographs
+    from mimo.bundled import PHOTOGRAPHS
+
+    shape = Shape.parse(f"{batch}x{size}")
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    jobs = variants(
+        bench_jobs(targets, against, engine), e2e=e2e, throughput=throughput, cuda_graph=cuda_graph, cold_cache=cold_cache
+    )
+    rows: list[Row] = []
+    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    with working("measuring") as say:
+        report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say, finished=rows.append)
+    screen.print(bench_table(rows, shape, sync=sync))
+    for line in bench_remarks(rows):
+        screen.print(line, soft_wrap=True)
+    _write_report(report, None, csv_out, html_out)
+    if not any(row.measurement for row in rows):
+        raise typer.Exit(FAILED)
+
+
+Target = Annotated[str, typer.Argument(metavar="FILE[@RUNTIME]", help="A checkpoint, an ONNX file or an engine.")]
+
+
+@app.command("compare")
+def compare_command(
+    a: Target,
+    b: Target,
+    size: Size = "720x1280",
+    batch: Batch = 1,
+    images: Images = None,
+    max_seconds: Annotated[float, typer.Option(help="Seconds of rounds for each of the two at most.", min=0)] = 60.0,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
+    html_out: HtmlOut = None,
+) -> None:
+    """Compare two files, called in turn: is B faster than A, slower, or the same?"""
+    from benchmarks.bench import compare_jobs
+    from benchmarks.compare import ComparePlan
+    from benchmarks.report import comparison_text
+    from benchmarks.targets import one_job
+    from engines.sample_images import list_photographs
+    from mimo.bundled import PHOTOGRAPHS
+
+    shape = Shape.parse(f"{batch}x{size}")
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    with working("comparing") as say:
+        plan = ComparePlan(max_seconds=2 * max_seconds)
+        report = compare_jobs(one_job(a), one_job(b), shape, photographs, plan, progress=say)
+    for line in comparison_text(report):
+        screen.print(line, soft_wrap=True)
+    _write_report(report, json_out, csv_out, html_out)
+
+
+@app.command("sweep")
+def sweep_command(
+    target: Target,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Sizes with commas between, such as 256x256,720x1280.", show_default=False),
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Batches, with commas between; by default 1,2.", show_default=False)] = None,
+    images: Images = None,
+    min_samples: MinSamples = None,
+    max_seconds: MaxSeconds = 60.0,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
+    html_out: HtmlOut = None,
+) -> None:
+    """Measure one file over sizes and batches, and say which profile and which tile to choose."""
+    from benchmarks.measurement import Plan
+    from benchmarks.report import atlas_table
+    from benchmarks.sweep import BATCHES, SIZES, atlas
+    from benchmarks.targets import one_job
+    from engines.sample_images import list_photographs
+    from mimo.bundled import PHOTOGRAPHS
+
+    shapes = [
+        Shape.parse(f"{count}x{side}")
+        for side in (size.split(",") if size else SIZES)
+        for count in (batch.split(",") if batch else BATCHES)
+    ]
+    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    with working("measuring") as say:
+        report = atlas(one_job(target), shapes, photographs, plan, json_out=json_out, progress=say)
+    screen.print(atlas_table(report))
+    for sentence in report["advice"]:
+        screen.print(f"- {escape(sentence)}", soft_wrap=True)
+    _write_report(report, None, csv_out, html_out)
+
+
+@app.command("table")
+def table_command(
+    size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
+    runtime: Annotated[
+        Literal["pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"], typer.Option(help="Where all of them run.")
+    ] = "pytorch",
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="Where all of them run; by default the CPU, and a GPU for TensorRT.", show_default=False),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this network, such as nafnet-32; may be repeated.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK=FILE",
+            help="Your download of a network's public weights; without, all but MIMO-UNet run untrained, which takes as long.",
+            show_default=False,
+        ),
+    ] = None,
+    fates: Annotated[
+        bool, typer.Option("--fates/--no-fates", help="Also take each network through export, FP16 and engine building.")
+    ] = True,
+    images: Images = None,
+    min_samples: MinSamples = None,
+    max_seconds: MaxSeconds = 60.0,
+    json_out: SamplesOut = None,
+    csv_out: RowsOut = None,
+    html_out: HtmlOut = None,
+) -> None:
+    """Measure DMPHN, MT-RNN, MPRNet, the MIMO-UNets and NAFNet alike, async and sync side by side."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.measurement import Plan
+    from benchmarks.networks import networks
+    from benchmarks.report import networks_table
+    from benchmarks.table import Tools, table
+    from engines.sample_images import list_photographs
+    from export.to_fp16 import convert_to_fp16
+    from export.to_onnx import export_network
+    from mimo.bundled import PHOTOGRAPHS
+
+    on_gpu = runtime.startswith("tensorrt")
+    if on_gpu and device == "cpu":
+        raise MimoError(f"{runtime} runs on NVIDIA GPUs only: leave --device cpu out, or use --runtime openvino.")
+    given = {}
+    for entry in weights or []:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            raise MimoError(f"--weights {entry}: write NETWORK=FILE, such as nafnet-32=NAFNet-GoPro-width32.pth.")
+        given[name] = Path(path)
+    chosen = networks(given)
+    if only:
+        if unknown := sorted(set(only) - {network.name for network in chosen}):
+            known = ", ".join(dict.fromkeys(network.name for network in chosen))
+            raise MimoError(f"--only {unknown[0]}: there is no such network in the table: use one of {known}.")
+        chosen = tuple(network for network in chosen if network.name in only)
+    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    with TemporaryDirectory() as folder, working("measuring") as say:
+        report = table(
+            chosen,
+            Shape.parse(f"1x{size}"),
+            list_photographs(images or PHOTOGRAPHS),
+            plan,
+            Tools(export_network, convert_to_fp16, Path(folder)),
+            runtime=runtime,
+            device=device or ("cuda" if on_gpu else "cpu"),
+            fates=fates,
+            json_out=json_out,
+            progress=say,
+        )
+    screen.print(networks_table(report))
+    for row in report["rows"]:
+        if row["reason"]:
+            screen.print(f"[yellow]{escape(row['network'])}: {escape(row['reason'])}[/yellow]", soft_wrap=True)
+    _write_report(report, None, csv_out, html_out)
+    if all(row["summary"] is None for row in report["rows"]):
+        raise typer.Exit(FAILED)
+
+
+@app.command("doctor")
+def doctor_command(json_out: JsonOut = None) -> None:
+    """Show what this machine can do: processor, GPU, runtimes and their versions."""
+    from benchmarks.context import describe_machine
+    from mimo.files import write_json
+
+    machine = describe_machine()
+    tools = machine.pop("tools")
+    print_facts({key.removesuffix("_bytes").replace("_", " "): plain(value, key) for key, value in machine.items()})
+    table = Table("runtime", "here", "version or cure", box=None, pad_edge=False)
+    runtimes = {name: find(tools) for name, find in _RUNTIMES.items()}
+    if json_out is not None:
+        found = {name: {"here": works, "version_or_cure": detail} for name, (works, detail) in runtimes.items()}
+        write_json(json_out, machine | {"tools": tools, "runtimes": found})
+    for name, (works, detail) in runtimes.items():
+        table.add_row(name, "[green]yes[/green]" if works else "[yellow]no[/yellow]", escape(detail))
+    screen.print(table, soft_wrap=True)
+
+
+def _write_report(report: Mapping[str, Any], json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:
+    """Write ``report`` to the files that were asked for."""
+    from benchmarks.csv_report import report_csv
+    from mimo.files import write_bytes, write_json
+
+    if json_out is not None:
+        write_json(json_out, report)
+    if csv_out is not None:
+        write_bytes(csv_out, report_csv(report).encode())
+    if html_out is not None:
+        from benchmarks.pages.page import write_page
+
+        write_page(html_out, report)
+
+
+def _found(package: str, cure: str) -> Callable[[dict[str, str]], tuple[bool, str]]:
+    def find(tools: dict[str, str]) -> tuple[bool, str]:
+        version = next((tools[name] for name in package.split("|") if name in tools), None)
+        return (True, version) if version else (False, cure)
+
+    return find
+
+
+_RUNTIMES = {
+    "pytorch": _found("torch", "pip install 'mimo-deblur[torch]'"),
+    "onnxruntime": _found("onnxruntime|onnxruntime-gpu", "pip install 'mimo-deblur[cpu]' (or [gpu])"),
+    "openvino": _found("openvino", "pip install 'mimo-deblur[cpu]'"),
+    "tensorrt-rtx": _found("tensorrt-rtx-cu13", "pip install 'mimo-deblur[tensorrt-rtx]'"),
+    "tensorrt": _found("tensorrt", "pip install 'mimo-deblur[tensorrt]' on a machine with an NVIDIA GPU"),
+}

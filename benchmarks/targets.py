@@ -1,0 +1,78 @@
+"""What the commands of this room measure: files, each with the runtimes that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from benchmarks.bench import Job, job_on, jobs_for
+from benchmarks.context import describe_gpu
+from mimo.bundled import WEIGHTS
+from mimo.errors import MimoError
+from mimo.terminal import EngineChoice, artifacts_here
+
+
+def bench_jobs(targets: list[str] | None, against: Path | None, engine: EngineChoice) -> list[Job]:
+    """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder."""
+    cuda = describe_gpu() is not None
+    if targets:
+        chosen = [_target(target, engine) for target in targets]
+    else:
+        chosen = [(path, engine) for path in (against or WEIGHTS, *artifacts_here())]
+    jobs = []
+    for path, runtime in chosen:
+        possible = jobs_for(path, cuda=cuda)
+        if runtime != "auto":
+            device: Literal["cpu", "cuda"] = "cuda" if runtime.startswith("tensorrt") else "cpu"
+            possible = [job for job in possible if job.runtime == runtime] or ([Job(path, runtime, device)] if targets else [])
+        if not targets and not find_spec("torch"):
+            possible = [job for job in possible if job.runtime != "pytorch"]
+        jobs += possible
+    if not jobs:
+        raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
+    return jobs
+
+
+def one_job(target: str) -> Job:
+    """``FILE`` or ``FILE@RUNTIME`` on the runtime named, or on the one that ``auto`` means here.
+
+    Raises :class:`MimoError` for an unknown runtime and :class:`~mimo.errors.ArtifactError` for a file that is none of ours.
+    """
+    path, runtime = _target(target, "auto")
+    return job_on(path, None if runtime == "auto" else runtime, cuda=describe_gpu() is not None)
+
+
+def variants(jobs: Sequence[Job], *, e2e: bool, throughput: int, cuda_graph: bool, cold_cache: bool) -> list[Job]:
+    """Each job and the further modes that were asked for, right after it.
+
+    Raises :class:`MimoError` when CUDA graphs are asked for and none of ``jobs`` runs on a GPU.
+    """
+    if cuda_graph and not any(job.device == "cuda" for job in jobs):
+        raise MimoError("--cuda-graph needs a row on a GPU, and there is none: leave it out.")
+    return [variant for job in jobs for variant in _variants(job, e2e, throughput, cuda_graph, cold_cache)]
+
+
+def _variants(job: Job, e2e: bool, throughput: int, cuda_graph: bool, cold_cache: bool) -> Iterator[Job]:
+    yield job
+    if e2e:
+        yield replace(job, mode="e2e")
+    if throughput:
+        yield replace(job, mode="throughput", in_flight=throughput)
+    if cuda_graph and job.device == "cuda":
+        yield replace(job, mode="cuda-graph")
+    if cold_cache:
+        yield replace(job, mode="cold-cache")
+
+
+def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
+    """``FILE`` or ``FILE@RUNTIME``; a file whose own name ends so is taken as it is."""
+    name, at, runtime = target.rpartition("@")
+    if not at or Path(target).exists():
+        return Path(target), engine
+    for choice in get_args(EngineChoice):
+        if choice == runtime:
+            return Path(name), choice
+    raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(EngineChoice)[1:])}.")

@@ -1,0 +1,357 @@
+"""Commands of this room: build-engine, verify, deblur, eval, score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from mimo.bundled import given_checkpoint
+from mimo.errors import ArtifactError, MimoError
+from mimo.spec import Shape, ShapeRange
+from mimo.terminal import (
+    FAILED,
+    NOT_RUN,
+    Against,
+    Device,
+    Engine,
+    EngineChoice,
+    Images,
+    JsonOut,
+    ProtocolChoice,
+    artifacts_here,
+    bar,
+    need_torch,
+    notes,
+    print_artifact,
+    screen,
+    working,
+)
+
+if TYPE_CHECKING:
+    from engines.evaluation import Evaluation
+    from engines.evaluation import Step as PictureStep
+    from engines.verification import Verification
+    from mimo.artifact import Artifact
+
+app = typer.Typer()
+
+TensorRTChoice = Literal["tensorrt", "tensorrt-rtx"]
+EnsembleChoice = Literal["none", "rot4"]
+
+Artifacts = Annotated[
+    list[Path] | None,
+    typer.Argument(help="ONNX files and engines; by default all in the current directory.", show_default=False),
+]
+Protocol = Annotated[
+    ProtocolChoice,
+    typer.Option(help="mimo: not rounded; uint8: rounded to 8 bits; realblur: brightness and position aligned first."),
+]
+CsvOut = Annotated[
+    Path | None, typer.Option("--csv", help="Write a line per picture, per scene and overall here.", show_default=False)
+]
+
+
+@app.command("build-engine")
+def build_engine_command(
+    onnx: Annotated[
+        Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in this folder.", show_default=False)
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in FP16; an FP32 graph is converted first.")] = False,
+    runtime: Annotated[
+        TensorRTChoice, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")
+    ] = "tensorrt-rtx",
+    minimum: Annotated[str, typer.Option("--min", help="Smallest batch x height x width.")] = "1x64x64",
+    optimum: Annotated[str, typer.Option("--opt", help="The shape to tune for.")] = "1x720x1280",
+    maximum: Annotated[str, typer.Option("--max", help="Largest batch x height x width.")] = "4x2160x3840",
+    compute_capability: Annotated[
+        str | None, typer.Option(help="GPUs to build for, such as 8.6,8.9 or current (tensorrt-rtx).", show_default=False)
+    ] = None,
+    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The plan to write; by default <model>[.fp16].engine beside the ONNX file.", show_default=False),
+    ] = None,
+) -> None:
+    """ONNX -> TensorRT engine, with a receipt of the precision every convolution computes in."""
+    from engines.build import build_engine
+    from mimo.artifact import open_artifact
+
+    shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
+    source = open_artifact(onnx) if onnx else _only_fp32_onnx()
+    stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
+    if source.precision == "fp16" and not fp16:
+        raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
+    if fp16 and source.precision == "fp32":
+        from export.to_fp16 import convert_to_fp16
+
+        with working(f"converting {source.path.name} to FP16"):
+            source = convert_to_fp16(source, source.path.with_name(f"{stem}.fp16.onnx"))
+        print_artifact(source)
+    targets = tuple(part.strip() for part in compute_capability.split(",")) if compute_capability else ()
+    path = out or source.path.with_name(f"{stem}{'.fp16' if fp16 else ''}.engine")
+    with working(f"building {path.name} with {runtime}"):
+        artifact = build_engine(
+            source, path, runtime=runtime, shapes=shapes, compute_capabilities=targets, allow_mixed=allow_mixed
+        )
+    print_artifact(artifact)
+
+
+@app.command("verify")
+def verify_command(
+    artifacts: Artifacts = None,
+    against: Against = None,
+    images: Images = None,
+    engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
+    size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole report here too.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
+    from benchmarks.report import verification_remarks, verification_table
+    from engines.verification import write_verifications
+    from mimo.files import write_json
+
+    paths = artifacts or artifacts_here()
+    results = list(_verify(paths, against, images, engine, Shape.parse(size)))
+    write_verifications(results)
+    if json_out:
+        write_json(json_out, [one.to_json() for one in results])
+    screen.print(verification_table(results))
+    for line in verification_remarks(results):
+        screen.print(line, soft_wrap=True)
+    statuses = {one.status for one in results}
+    raise typer.Exit(FAILED if "failed" in statuses else NOT_RUN if "not run" in statuses else 0)
+
+
+@app.command("deblur")
+def deblur_command(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs and folders of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder for the results.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
+        ),
+    ] = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Longest side of a tile in pixels; by default what memory allows.", show_default=False, min=64),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels around a tile; less than the default is faster and an approximation.", show_default=False, min=0
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
+) -> None:
+    """Photographs in, sharper photographs out: same names, formats, depth, EXIF and colour profile."""
+    from engines.photographs import Step, deblur_photographs
+    from engines.runtimes.opening import open_engine
+
+    source = model or _bundled_onnx(engine)
+    with working(f"loading {source.name}"):
+        runner = open_engine(source, engine, device)
+    with runner, bar() as progress:
+
+        def show(step: Step) -> None:
+            progress(step.source.name, step.index + step.tile / step.tiles, step.count)
+
+        report = deblur_photographs(runner, photographs, out, tile=tile, context=context, overwrite=overwrite, progress=show)
+    for failure in report.failed:
+        notes.print(f"[red]not done[/red] {escape(f'{failure.source}: {failure.reason}')}", soft_wrap=True)
+    screen.print(
+        f"{len(report.done)} done, {len(report.skipped)} there already, {len(report.failed)} not done, "
+        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)",
+        markup=False,
+    )
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("eval")
+def eval_command(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with blur/ and sharp/, or a prepared dataset; by default the photographs that ship with mimo.",
+            show_default=False,
+        ),
+    ] = None,
+    ensemble: Annotated[EnsembleChoice, typer.Option(help="rot4: the mean over four rotations, as in MIMO-UNet++.")] = "none",
+    protocol: Protocol = "mimo",
+    engine: Engine = "auto",
+    device: Device = "auto",
+    json_out: JsonOut = None,
+    csv_out: CsvOut = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with a before/after slider here.", show_default=False)
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="A folder for the restored pictures.", show_default=False)] = None,
+) -> None:
+    """PSNR and SSIM of a model by a named protocol: per picture, per scene and overall, the blurry input beside it."""
+    from engines.evaluation import evaluate
+    from engines.gallery import Gallery
+    from engines.runtimes.opening import open_engine
+    from mimo.bundled import PHOTOGRAPHS, WEIGHTS
+
+    source = model or WEIGHTS
+    with working(f"loading {source.name}"):
+        runner = open_engine(source, engine, device)
+    gallery = Gallery()
+    with runner, _pictures_bar() as show:
+
+        def progress(step: PictureStep) -> None:
+            show(step)
+            if html_out:
+                gallery.add(step)
+
+        result = evaluate(
+            runner,
+            data or PHOTOGRAPHS,
+            ensemble=ensemble,
+            protocol=protocol,
+            save_dir=save,
+            model=source,
+            progress=progress,
+        )
+    if html_out:
+        gallery.write(html_out, result, f"{source.name} on {Path(result.method['data']).name}")
+    _report_evaluation(result, json_out, csv_out)
+
+
+@app.command("score")
+def score_command(
+    pred_dir: Annotated[Path, typer.Argument(help="The folder of pictures to score.")],
+    truth_dir: Annotated[Path, typer.Argument(help="The folder of sharp pictures of the same names.")],
+    protocol: Protocol = "mimo",
+    json_out: JsonOut = None,
+    csv_out: CsvOut = None,
+) -> None:
+    """The same numbers for anybody's pictures."""
+    from engines.evaluation import score_folders
+
+    with _pictures_bar() as show:
+        result = score_folders(pred_dir, truth_dir, protocol, show)
+    _report_evaluation(result, json_out, csv_out)
+
+
+@contextmanager
+def _pictures_bar() -> Iterator[Callable[[PictureStep], None]]:
+    """Progress over pictures."""
+    with bar() as show:
+        yield lambda step: show(step.score.name, step.done, step.total)
+
+
+def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path | None) -> None:
+    """Print and write; exit code 1 when a picture has no number."""
+    from benchmarks.report import evaluation_table
+    from mimo.metrics import DESCRIPTIONS
+
+    if json_out:
+        result.write_json(json_out)
+    if csv_out:
+        result.write_csv(csv_out)
+    screen.print(evaluation_table(result), soft_wrap=True)
+    screen.print(f"protocol {result.protocol}: {DESCRIPTIONS[result.protocol]}", soft_wrap=True)
+    if missing := result.without_number:
+        notes.print(f"[yellow]without a number, and so the mean too: {escape(', '.join(missing[:5]))}[/yellow]", soft_wrap=True)
+        raise typer.Exit(FAILED)
+
+
+def _only_fp32_onnx() -> Artifact:
+    from mimo.artifact import open_artifact
+
+    found = [artifact for path in sorted(Path().glob("*.onnx")) if (artifact := open_artifact(path)).precision == "fp32"]
+    match found:
+        case [one]:
+            return one
+        case []:
+            raise ArtifactError("there is no FP32 ONNX file in this folder: run mimo export --to onnx first, or name one.")
+        case _:
+            raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in found)}): name one.")
+
+
+def _bundled_onnx(engine: EngineChoice) -> Path:
+    """The shipped weights as a file that ``engine`` runs: themselves for PyTorch, else as ONNX, exported once into a cache."""
+    import platformdirs
+
+    from mimo.artifact import open_artifact
+    from mimo.bundled import WEIGHTS
+    from mimo.files import sha256_of
+
+    if engine == "pytorch":
+        return WEIGHTS
+    cached: Path = platformdirs.user_cache_path("mimo") / f"{WEIGHTS.stem}-{sha256_of(WEIGHTS)[:12]}.onnx"
+    try:
+        open_artifact(cached)
+    except ArtifactError:
+        need_torch("the first use of the bundled weights", "torch", ", or use an ONNX file made elsewhere")
+        checkpoint = given_checkpoint(None)
+        from export.to_onnx import export_onnx
+
+        with working(f"exporting the shipped weights once, to {cached}"):
+            export_onnx(checkpoint, cached)
+    return cached
+
+
+def _verify(
+    paths: list[Path], against: Path | None, images: Path | None, choice: EngineChoice, optimum: Shape
+) -> Iterator[Verification]:
+    from benchmarks.bench import jobs_for
+    from benchmarks.context import describe_gpu
+    from engines.runtimes.opening import open_engine
+    from engines.sample_images import list_pairs, list_photographs
+    from engines.verification import Reference, verify_numerics, verify_structure
+    from mimo.artifact import open_artifact
+    from mimo.bundled import PHOTOGRAPHS
+    from mimo.errors import EngineUnavailable
+
+    artifacts = [open_artifact(path) for path in paths]
+    photographs = list_photographs(images or PHOTOGRAPHS)
+    pairs = list_pairs(images) if images else []
+    need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
+    checkpoint = given_checkpoint(against)
+    from engines.runtimes.pytorch import PyTorchEngine  # after what says that torch is missing
+
+    for artifact in artifacts:
+        if artifact.checkpoint_sha256 != checkpoint.sha256:
+            raise ArtifactError(
+                f"{artifact.path.name} was made from another checkpoint (sha256 {artifact.checkpoint_sha256[:12]}) than "
+                f"{checkpoint.path.name} ({checkpoint.sha256[:12]}): name its own with --against."
+            )
+    cuda = describe_gpu() is not None
+    with working("verifying") as say:
+        reference = Reference(PyTorchEngine(checkpoint, "cuda" if cuda else "cpu"))
+        for artifact in artifacts:
+            for job in jobs_for(artifact.path, cuda=cuda):
+                if choice not in ("auto", job.runtime):
+                    continue
+                try:
+                    engine = open_engine(job.path, job.runtime, job.device)
+                except EngineUnavailable as error:
+                    if artifact.format == "onnx" and choice == "auto":
+                        continue  # a runtime that is not installed is none of those that work here
+                    if artifact.format == "onnx":
+                        raise
+                    say(f"{artifact.path.name}: structure")
+                    yield verify_structure(artifact, checkpoint.sha256, "no GPU" if not cuda else str(error))
+                    continue
+                with engine:
+                    yield verify_numerics(
+                        artifact, engine, reference, checkpoint.sha256, photographs, optimum=optimum, pairs=pairs, progress=say
+                    )

@@ -1,0 +1,53 @@
+"""Commands of this room: export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, assert_never
+
+import typer
+
+from mimo.bundled import given_checkpoint
+from mimo.errors import MimoError
+from mimo.terminal import need_torch, print_artifact, working
+
+app = typer.Typer()
+
+Target = Literal["onnx"]
+
+
+@app.command("export")
+def export_command(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A .pkl or .safetensors, or mimo-unet-small for those of ours; by default mimo-unet, which ships with mimo.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[Target, typer.Option("--to", help="The format to write.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default <model>.onnx here.", show_default=False)
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
+    io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
+    all_scales: Annotated[bool, typer.Option("--all-scales", help="Also the quarter- and half-size outputs.")] = False,
+) -> None:
+    """Checkpoint -> ONNX with dynamic batch, height and width, checked against PyTorch before it is written."""
+    if io_fp16 and not fp16:
+        raise MimoError("--io-fp16 goes with --fp16: add it, or leave both out.")
+    need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
+    with working("loading the checkpoint"):
+        source = given_checkpoint(checkpoint)
+    match to:
+        case "onnx":
+            from export.to_onnx import export_onnx
+
+            path = out or Path(f"{source.spec.name}{'.fp16' if fp16 else ''}.onnx")
+            with working(f"exporting {source.spec.name}"):
+                artifact = export_onnx(
+                    source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16, all_scales=all_scales
+                )
+        case _:
+            assert_never(to)
+    print_artifact(artifact)

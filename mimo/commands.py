@@ -1,0 +1,136 @@
+"""Commands of this room: weights, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mimo.bundled import given_checkpoint
+from mimo.spec import Shape
+from mimo.terminal import JsonOut, need_torch, notes, print_facts, screen
+
+if TYPE_CHECKING:
+    from mimo.artifact import Artifact
+
+app = typer.Typer()
+
+weights_app = typer.Typer(help="The weights that the authors published, and averages of one's own.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("list")
+def weights_list_command() -> None:
+    """List the published weights."""
+    from mimo.networks.pretrained import PUBLISHED
+
+    table = Table("name", "model", "trained on", "from", box=None, pad_edge=False)
+    for entry in PUBLISHED.values():
+        table.add_row(entry.name, entry.spec_name, entry.data, entry.url)
+    screen.print(table, soft_wrap=True)
+
+
+@weights_app.command("fetch")
+def weights_fetch_command(
+    name: Annotated[str, typer.Argument(help="One of mimo weights list.")],
+    out: Annotated[Path, typer.Option(help="The folder for the file.")] = Path(),
+) -> None:
+    """Download published weights, convert them to safetensors, and check that they are what came the first time."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mimo.networks.pretrained import fetch, named
+
+    entry = named(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task(entry.name, total=None)
+        path = fetch(entry, out, lambda done, total: bar.update(task, completed=done, total=total))
+    screen.print(f"[bold]{escape(str(path))}[/bold]  {entry.spec_name}, trained on {entry.data}", soft_wrap=True)
+
+
+@weights_app.command("average")
+def weights_average_command(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Two or more of the same network.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store float16.")] = False,
+) -> None:
+    """The mean of several weights, often better than each where they began at the same ones."""
+    need_torch("averaging", "torch")
+    from mimo.networks.checkpoint import average_checkpoints
+
+    average = average_checkpoints(checkpoints, out, half=half)
+    screen.print(
+        f"[bold]{escape(str(out))}[/bold]  {average.spec.name}, the mean of {len(checkpoints)} checkpoints", soft_wrap=True
+    )
+
+
+@app.command("inspect")
+def inspect_command(
+    file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], json_out: JsonOut = None
+) -> None:
+    """Describe a file: network, lineage, precision, inputs and outputs, cost."""
+    from engines.runtimes.opening import CHECKPOINT_SUFFIXES
+    from mimo.files import write_json
+
+    facts = _checkpoint_facts(file) if file.suffix in CHECKPOINT_SUFFIXES else _artifact_facts(file)
+    if json_out is not None:
+        write_json(json_out, facts)
+    print_facts(facts)
+
+
+def _checkpoint_facts(file: Path) -> dict[str, str]:
+    need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
+    source = given_checkpoint(file)
+    spec = source.spec
+    parameters = sum(tensor.numel() for tensor in source.state.values())
+    return {
+        "checkpoint": str(source.path),
+        "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}, {parameters:,} parameters",
+        "sha256": source.sha256,
+        **source.lineage,
+    }
+
+
+def _artifact_facts(file: Path) -> dict[str, str]:
+    from mimo.artifact import load_onnx, open_artifact
+
+    artifact = open_artifact(file)
+    facts = _facts(artifact)
+    if artifact.format == "onnx":
+        from mimo.onnx_stats import macs, summarise
+
+        proto = load_onnx(file)
+        summary = summarise(proto)
+        facts |= {
+            "opset": str(summary.opset),
+            "inputs": "; ".join(f"{name}: {kind}" for name, kind in summary.inputs.items()),
+            "outputs": "; ".join(f"{name}: {kind}" for name, kind in summary.outputs.items()),
+            "operators": ", ".join(f"{count} {name}" for name, count in summary.operators.items()),
+            "convolutions": ", ".join(f"{count} in {name}" for name, count in summary.weight_types.items()),
+            "parameters": f"{summary.parameters:,}",
+            "cost": f"{macs(proto, Shape(1, 720, 1280)) / 1e9:.1f} GMAC at 720x1280, convolutions only",
+        }
+    return facts
+
+
+def _facts(artifact: Artifact) -> dict[str, str]:
+    spec = artifact.spec
+    facts = {
+        artifact.format: str(artifact.path),
+        "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}",
+        "precision": f"{artifact.precision}, input and output {artifact.io}",
+        "sha256": artifact.sha256,
+        "checkpoint": artifact.checkpoint_sha256,
+    }
+    if artifact.parent:
+        facts["made from"] = f"{artifact.parent} ({(artifact.parent_sha256 or '')[:12]})"
+    if artifact.receipt:
+        facts["receipt"] = str(artifact.receipt)
+    if artifact.shapes:
+        facts["profile"] = str(artifact.shapes)
+    if artifact.compute_capabilities:
+        facts["built for"] = ", ".join(artifact.compute_capabilities)
+    return facts | {"tools": ", ".join(f"{name} {version}" for name, version in artifact.tools.items())}

@@ -1,0 +1,178 @@
+"""What the commands share: the screen, progress, exit codes, and the options that several of them take.
+
+Results go to standard output (``screen``), progress and remarks to standard error (``notes``). Light: nothing heavy is
+imported here but inside functions.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mimo.errors import ArtifactError, MimoError
+
+if TYPE_CHECKING:
+    from mimo.artifact import Artifact
+
+# Rich takes 80 columns where there is no terminal; a log has room for the tables.
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+notes = Console(stderr=True, highlight=False)
+
+FAILED, REFUSED, NOT_RUN = 1, 2, 3
+"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell."""
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Off a terminal, where there is no bar, long work says a line this often."""
+
+EngineChoice = Literal["auto", "pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+ProtocolChoice = Literal["mimo", "uint8", "realblur"]
+
+Against = Annotated[
+    Path | None,
+    typer.Option(help="The checkpoint to compare with; by default the bundled weights.", show_default=False),
+]
+Images = Annotated[Path | None, typer.Option(help="A folder of photographs; by default the bundled ones.", show_default=False)]
+Engine = Annotated[EngineChoice, typer.Option(help="The runtime.")]
+Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the results here as JSON.", show_default=False)]
+
+
+class Verbosity:
+    """How much is said on standard error: ``quiet`` errors only, ``verbose`` every step and the causes of an error."""
+
+    quiet = False
+    verbose = False
+
+
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    """Called once, before a command starts. Raises :class:`MimoError` when both are asked for."""
+    if verbose and quiet:
+        raise MimoError("--verbose and --quiet exclude each other: leave one out.")
+    Verbosity.verbose, Verbosity.quiet = verbose, quiet
+
+
+def remark(text: str) -> None:
+    """A line on standard error, in which nothing is markup; silent under ``--quiet``."""
+    if not Verbosity.quiet:
+        notes.print(text, markup=False, soft_wrap=True)
+
+
+def report_error(error: BaseException) -> None:
+    """The one sentence of an error; its causes as well under ``--verbose``."""
+    notes.print(f"[red]mimo:[/red] {escape(str(error))}", soft_wrap=True)
+    cause = error.__cause__
+    while Verbosity.verbose and cause is not None:
+        notes.print(f"  caused by {type(cause).__name__}: {cause}", markup=False, soft_wrap=True)
+        cause = cause.__cause__
+
+
+class _Lines:
+    """Progress off a terminal: a line when enough time has passed since the last one, each under ``--verbose``."""
+
+    def __init__(self) -> None:
+        self._last, self._said = time.monotonic(), ""
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if text != self._said and (Verbosity.verbose or now - self._last >= SECONDS_BETWEEN_LINES):
+            self._last, self._said = now, text
+            remark(text)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Say ``what`` is being done, which the yielded function changes: a spinner on a terminal, lines elsewhere."""
+    if Verbosity.quiet or Verbosity.verbose or not notes.is_terminal:
+        say = _Lines()
+        say(what)
+        yield say
+        return
+    with notes.status(escape(what)) as status:
+        yield lambda text: status.update(escape(text))
+
+
+Show = Callable[[str, float, float | None], None]
+"""Description, how much is done, and of how much (None: not known yet)."""
+
+
+@contextmanager
+def bar() -> Iterator[Show]:
+    """A progress bar on a terminal, a line now and then elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if Verbosity.quiet or not notes.is_terminal:
+        say = _Lines()
+        yield lambda text, done, of: say(f"{text}: {done:.6g} of {'?' if of is None else f'{of:.6g}'}")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as shown:
+        task = shown.add_task("reading", total=None)
+        yield lambda text, done, of: shown.update(task, description=escape(text), completed=done, total=of)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress over ``what``, told how many are done of how many."""
+    with bar() as show:
+        yield lambda done, of: show(what, done, of)
+
+
+def print_artifact(artifact: Artifact) -> None:
+    """One line on what was made, and its receipt and profile where it has them."""
+    megabytes = artifact.path.stat().st_size / 1e6
+    screen.print(
+        f"[bold]{escape(str(artifact.path))}[/bold]  {megabytes:.1f} MB, {artifact.spec.name}, {artifact.precision}",
+        soft_wrap=True,
+    )
+    if artifact.receipt:
+        screen.print(f"  receipt: {artifact.receipt}")
+    if artifact.shapes:
+        screen.print(f"  profile: {artifact.shapes}")
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Two columns: names and values."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        screen.print(f"{name:<{width}}  {escape(value)}", soft_wrap=True)
+
+
+def plain(value: Any, key: str = "") -> str:
+    """A value of a report as a person reads it; ``key`` says whether it counts bytes."""
+    if value is not None and key.endswith("_bytes"):
+        return f"{value / 2**30:.2f} GiB"
+    if isinstance(value, dict):
+        value = [f"{name} {plain(inner, name)}" for name, inner in value.items()]
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else "none" if value is None else str(value)
+
+
+def need_torch(what: str, extras: str, otherwise: str = "") -> None:
+    """Raises :class:`MimoError` with the cure when torch is not installed."""
+    from importlib.util import find_spec
+
+    if not find_spec("torch"):
+        raise MimoError(f"{what} needs torch: pip install 'mimo-deblur[{extras}]'{otherwise}.")
+
+
+def given(ctx: typer.Context) -> set[str]:
+    """The names of the parameters that stand on the command line."""
+    # By name: typer brings its own copy of click in some versions, the enumeration with it.
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def artifacts_here() -> list[Path]:
+    """The ONNX files and engines in the current directory. Raises :class:`ArtifactError` when there is none."""
+    found = sorted(path for path in Path().iterdir() if path.suffix in (".onnx", ".engine"))
+    if not found:
+        raise ArtifactError("there is no ONNX file or engine in this folder: run mimo export --to onnx first, or name a file.")
+    return found
