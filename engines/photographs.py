@@ -19,6 +19,7 @@ import numpy as np
 from engines.runtimes.base import Engine
 from engines.tiles import plan_for, restored_tiles
 from mimo.errors import EngineError, ImageError, OutputError, ShapeError
+from mimo.files import cause_of
 from mimo.images import PHOTO_SUFFIXES, Photo, check_format, read_photo, write_photo
 
 
@@ -84,7 +85,7 @@ def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
             taken = jobs.setdefault(job.target, job)
             if _identity(taken.source) != _identity(source):
                 raise OutputError(
-                    f"{taken.source} and {source} would both be written to {job.target}: run twice, with two folders for --out."
+                    f"{taken.source} and {source} would both be written to {job.target}: run twice, into two folders."
                 )
             sources[_identity(source)] = source
     if not jobs:
@@ -94,7 +95,7 @@ def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
         )
     for target in jobs:
         if overwritten := sources.get(_identity(target)):
-            raise OutputError(f"{target} would overwrite the photograph {overwritten}: choose another folder with --out.")
+            raise OutputError(f"{target} would overwrite the photograph {overwritten}: choose another folder for the results.")
     return tuple(jobs.values())
 
 
@@ -224,4 +225,4 @@ def _check_folder(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another place with --out.") from error
+        raise OutputError(f"{out} cannot be written to: {cause_of(error)}") from error

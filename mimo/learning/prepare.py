@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mimo.errors import DataError, OutputError
-from mimo.files import atomic, write_json
+from mimo.files import atomic, cause_of, write_json
 from mimo.learning.datasets import Watch, found_in, need_folder, need_same_names, open_pairs, pictures_in, some
 
 RECORD = "prepared.json"
@@ -254,7 +254,7 @@ def _put(source: Path, target: Path) -> Literal["linked", "copied", "kept"]:
     except OSError as error:
         # Another disk, a file system without links, too many links, or files of another owner: a copy does as well.
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise OutputError(f"{target} could not be written: {error.strerror or error}.") from error
+            raise OutputError(f"{target} could not be written: {cause_of(error)}") from error
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
     return "copied"

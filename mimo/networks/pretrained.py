@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimo.errors import CheckpointError, MimoError, OutputError
-from mimo.files import atomic, sha256_of, write_json
+from mimo.files import atomic, cause_of, sha256_of, write_json
 
 SCHEMA = 1
 RETRIES = 3
@@ -197,9 +197,7 @@ def _download(published: Published, folder: Path, progress: Progress | None) -> 
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{published.name} could not be downloaded ({reason[:300]}). {_by_hand(published)}") from error
     except OSError as error:
-        raise OutputError(
-            f"{folder} could not be written: {error.strerror or error}; choose another place with --out."
-        ) from error
+        raise OutputError(f"{folder} could not be written: {cause_of(error)}") from error
     return output
 
 
