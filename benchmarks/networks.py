@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from benchmarks.peers import PEERS, Published
 from mimo.bundled import SHIPPED
 from mimo.errors import CheckpointError, MimoError
-from mimo.spec import SPECS, ModelSpec
+from mimo.networks.entry import Published
+from mimo.networks.registry import NETWORKS, build, named
+from mimo.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,14 +23,8 @@ if TYPE_CHECKING:
 Way = Literal["one pass of four", "two batches of two"]
 """How MIMO-UNet++ is run: the first where all four rotations have one shape, the second as its authors did."""
 
-_GPU = "RTX 3090"
-_FAMILY = {
-    "mimo-unet": ("MIMO-UNet", Published(31.73, 0.012, 0.130, _GPU)),
-    "mimo-unet-plus": ("MIMO-UNet+", Published(32.45, 0.025, 0.282, _GPU)),
-    "mimo-unet-small": ("mimo-unet-small (ours)", None),
-}
-_PLUS_PLUS = Published(32.68, 0.049, 1.115, _GPU)
-"""Cho et al., ICCV 2021, table 1, for the PSNR; the times as in ``benchmarks.peers``."""
+_PLUS_PLUS = Published(32.68, 0.049, 1.115, "RTX 3090")
+"""Cho et al., ICCV 2021, table 1, for the PSNR; the times as the other networks'. MIMO-UNet++ is no network of its own."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Network:
 
     @property
     def spec(self) -> ModelSpec:
-        return ModelSpec.other(self.name, self.size_multiple)
+        return named(self.name)
 
     @property
     def file(self) -> str:
@@ -69,23 +64,18 @@ class Network:
         """
         import torch
 
-        from benchmarks.peers.weights import load_peer
         from mimo.networks.checkpoint import load_checkpoint
-        from mimo.networks.mimo_unet import MIMOUNet
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            if self.name in PEERS:
-                return PEERS[self.name].build() if self.weights is None else load_peer(self.name, self.weights)
-            network: nn.Module
             if self.weights is None:
-                network = MIMOUNet(SPECS[self.name])
+                network = build(self.spec)
             else:
                 checkpoint = load_checkpoint(self.weights)
                 if checkpoint.spec.name != self.name:
                     raise CheckpointError(f"{self.weights} is {checkpoint.spec.name}: give it to that network.")
                 network = checkpoint.build()
-        return _last_output(network.requires_grad_(False), self.way).eval()
+        return _deployed(network.requires_grad_(False), self.way).eval()
 
     def weights_sha256(self, network: nn.Module) -> str:
         """Of the tensors themselves, in order: trained or not, they are what the numbers belong to."""
@@ -101,37 +91,29 @@ def networks(weights: Mapping[str, Path]) -> tuple[Network, ...]:
 
     Raises :class:`MimoError` for a name that is no network of the table.
     """
-    if unknown := sorted(weights.keys() - PEERS.keys() - _FAMILY.keys()):
-        known = ", ".join((*PEERS, *_FAMILY))
-        raise MimoError(f"--weights {unknown[0]}=...: there is no such network in the table: use one of {known}.")
+    variants = (variant for entry in NETWORKS for variant in entry.variants)
+    known = {variant.name: variant for variant in variants if variant.published or variant.name in SHIPPED}
+    if unknown := sorted(weights.keys() - known.keys()):
+        raise MimoError(f"--weights {unknown[0]}=...: there is no such network in the table: use one of {', '.join(known)}.")
     for path in weights.values():
         if not path.exists():
             raise MimoError(f"--weights: {path} is not there: check the name.")
-    family = {
-        name: Network(name, title, SPECS[name].size_multiple, published, weights.get(name, SHIPPED.get(name)))
-        for name, (title, published) in _FAMILY.items()
-    }
-    plus = family["mimo-unet-plus"]
-    peers = {
-        name: Network(name, peer.title, peer.size_multiple, peer.published, weights.get(name)) for name, peer in PEERS.items()
-    }
-    return (
-        peers["dmphn"],
-        peers["mt-rnn"],
-        peers["mprnet"],
-        family["mimo-unet"],
-        plus,
-        *(Network(plus.name, "MIMO-UNet++", 4, _PLUS_PLUS, plus.weights, way) for way in cast("tuple[Way, ...]", _WAYS)),
-        peers["nafnet-32"],
-        peers["nafnet-64"],
-        family["mimo-unet-small"],
-    )
+    rows: list[Network] = []
+    for name, variant in known.items():
+        given = weights.get(name, SHIPPED.get(name))
+        row = Network(name, variant.title, named(name).size_multiple, variant.published, given)
+        rows.append(row)
+        if name == "mimo-unet-plus":
+            ways = (replace(row, title="MIMO-UNet++", published=_PLUS_PLUS, way=way) for way in cast("tuple[Way, ...]", _WAYS))
+            rows += ways
+    # What is ours stands below what the literature reports.
+    return tuple(sorted(rows, key=lambda row: row.published is None))
 
 
 _WAYS = ("one pass of four", "two batches of two")
 
 
-def _last_output(network: nn.Module, way: Way | None) -> nn.Module:
+def _deployed(network: nn.Module, way: Way | None) -> nn.Module:
     import torch
     from torch import nn
 
@@ -141,7 +123,8 @@ def _last_output(network: nn.Module, way: Way | None) -> nn.Module:
             self.network = network
 
         def forward(self, blur: Tensor) -> Tensor:
-            result: Tensor = self.network(blur)[-1]
+            outputs = self.network(blur)
+            result: Tensor = outputs if isinstance(outputs, torch.Tensor) else outputs[-1]
             return result
 
     class OnePass(Deployed):

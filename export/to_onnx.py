@@ -13,32 +13,30 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from export.lean import LeanMIMOUNet
 from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numerics, check_structure, with_lineage, write_onnx
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
 from mimo.errors import ExportError
 from mimo.networks.checkpoint import Checkpoint
-from mimo.networks.mimo_unet import MIMOUNet
+from mimo.networks.registry import entry_of
 from mimo.spec import ModelSpec
 
 OPSET = 18
 """The oldest in which this graph can be written, for the widest choice of runtimes."""
 
-SCALES = ("quarter", "half", OUTPUT)
-"""Output names with ``all_scales``, in the authors' order."""
-
 
 class _Deployed(nn.Module):
-    """The network with the outputs that are deployed: the full size alone, or all three scales."""
+    """The network with the outputs that are deployed: the full size alone, or all scales."""
 
-    def __init__(self, network: MIMOUNet, all_scales: bool) -> None:
+    def __init__(self, network: nn.Module, all_scales: bool) -> None:
         super().__init__()
         self.network = network
         self.all_scales = all_scales
 
     def forward(self, blur: Tensor) -> Tensor | tuple[Tensor, ...]:
         outputs = self.network(blur)
+        if isinstance(outputs, Tensor):
+            return outputs
         return tuple(outputs) if self.all_scales else outputs[-1]
 
 
@@ -53,16 +51,20 @@ def export_onnx(
     """Write ``checkpoint`` as ONNX to ``out`` with its sidecar, and return the artifact.
 
     One input ``blur`` (N,3,H,W) in [0,1], float32 unless ``io_fp16``; batch, height and width dynamic, height and width
-    multiples of 4. One output ``sharp`` of the same shape and type, not clamped; with ``all_scales`` also ``quarter`` and
-    ``half``. The graph is that of :class:`~export.lean.LeanMIMOUNet`.
+    multiples of the network's. One output ``sharp`` of the same shape and type, not clamped; with ``all_scales`` also the
+    smaller ones of a network that has them. Where the network's entry has a leaner form to deploy, that is the graph.
 
     Before anything is written: ONNX's checker with full checks, names and symbolic dimensions, and a comparison with
     PyTorch in ONNX Runtime at two shapes. Raises :class:`ExportError` when one of them fails; then nothing is left behind.
     """
     network = checkpoint.build()
     artifact = _described(out, checkpoint.spec, checkpoint.sha256, precision, io_fp16=io_fp16)
-    names = SCALES if all_scales else (OUTPUT,)
-    model = _trace(_Deployed(LeanMIMOUNet(network), all_scales), checkpoint.spec.size_multiple, names)
+    entry = entry_of(checkpoint.spec)
+    if all_scales and len(entry.outputs) == 1:
+        raise ExportError(f"{checkpoint.spec.name} has one output, at full size: export it without all scales.")
+    names = entry.outputs if all_scales else (OUTPUT,)
+    deployed = entry.deployed(network) if entry.deployed else network
+    model = _trace(_Deployed(deployed, all_scales), checkpoint.spec.size_multiple, names)
     return _finished(model, artifact, names, _reference(network))
 
 
@@ -71,7 +73,7 @@ def export_network(
 ) -> Artifact:
     """Write another network, one that MIMO-UNet is compared with, in the same way: the same names, dynamic sizes, checks.
 
-    ``network`` takes one float32 tensor (N,3,H,W) and returns one of the same shape; ``spec`` is :meth:`ModelSpec.other`.
+    ``network`` takes one float32 tensor (N,3,H,W) and returns one of the same shape; ``spec`` says which.
     Raises :class:`ExportError` as :func:`export_onnx` does.
     """
     artifact = _described(out, spec, weights_sha256, precision, io_fp16=False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mimo.errors import ArtifactError, ShapeError
 from mimo.files import sha256_of, write_json
+from mimo.networks.registry import spec_from_json
 from mimo.spec import ModelSpec, Shape, ShapeRange
 
 if TYPE_CHECKING:
@@ -73,12 +74,7 @@ class Artifact:
             "format": self.format,
             "precision": self.precision,
             "io": self.io,
-            "model": {
-                "name": self.spec.name,
-                "residual_blocks": self.spec.residual_blocks,
-                "width": self.spec.width,
-                "size_multiple": self.spec.size_multiple,
-            },
+            "model": self.spec.to_json(),
             "checkpoint_sha256": self.checkpoint_sha256,
             "parent": self.parent,
             "parent_sha256": self.parent_sha256,
@@ -127,7 +123,7 @@ def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: s
             format=lineage["format"],
             precision=lineage["precision"],
             io=lineage["io"],
-            spec=ModelSpec(model["name"], int(model["residual_blocks"]), int(model["width"]), int(model["size_multiple"])),
+            spec=spec_from_json(model),
             checkpoint_sha256=lineage["checkpoint_sha256"],
             parent=lineage["parent"],
             parent_sha256=lineage["parent_sha256"],

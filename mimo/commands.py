@@ -88,7 +88,7 @@ def _checkpoint_facts(file: Path) -> dict[str, str]:
     parameters = sum(tensor.numel() for tensor in source.state.values())
     return {
         "checkpoint": str(source.path),
-        "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}, {parameters:,} parameters",
+        "model": f"{spec}, {parameters:,} parameters",
         "sha256": source.sha256,
         **source.lineage,
     }
@@ -120,7 +120,7 @@ def _facts(artifact: Artifact) -> dict[str, str]:
     spec = artifact.spec
     facts = {
         artifact.format: str(artifact.path),
-        "model": f"{spec.name}: {spec.residual_blocks} residual blocks, width {spec.width}",
+        "model": str(spec),
         "precision": f"{artifact.precision}, input and output {artifact.io}",
         "sha256": artifact.sha256,
         "checkpoint": artifact.checkpoint_sha256,

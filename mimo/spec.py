@@ -2,89 +2,58 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from mimo.errors import CheckpointError, ShapeError
+from mimo.errors import ShapeError
 
 SMALLEST_SIDE = 16
-"""The shortest side in pixels that is accepted: four samples at the coarsest scale."""
-
-
-SMALLEST_WIDTH = 2
-"""With fewer channels the shallow features, which carry the image itself, have none left to compute."""
+"""The shortest side in pixels that is accepted: four samples at MIMO-UNet's coarsest scale."""
 
 
 WHOLE_IMAGE = 1 << 20
 """As a context in pixels: more than any image has."""
 
+Parameter = int | str | tuple[int, ...]
+"""What tells one variant of a network from another: a width, a number of blocks, the blocks of each level."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One variant of MIMO-UNet, told by its tensor shapes alone.
+    """One variant of a network, as :mod:`mimo.networks.registry` makes it.
 
-    ``residual_blocks``: per stage; ``width``: channels at full size (twice at half, four times at quarter size);
-    ``size_multiple``: height and width of an input must be multiples of it.
+    ``name``: of the variant, used for files. ``network``: of the registry's entry. ``parameters``: what :attr:`network` is
+    built from. ``size_multiple``: height and width of an input must be multiples of it. ``context``: pixels on each side
+    with which a tile equals the whole image; :data:`WHOLE_IMAGE` where no such radius is known.
     """
 
     name: str
-    residual_blocks: int
-    width: int
-    size_multiple: int = 4
+    network: str
+    parameters: Mapping[str, Parameter] = field(hash=False)
+    size_multiple: int
+    context: int = WHOLE_IMAGE
 
     @property
-    def context(self) -> int:
-        """Pixels of context on each side, a multiple of 4, with which a tile equals the whole image.
+    def has_context(self) -> bool:
+        """Whether a tile can equal the whole image."""
+        return self.context < WHOLE_IMAGE
 
-        Measured radius of the receptive field: 241 for 8 blocks, 577 for 20; it grows by 28 px a block (7 maps of
-        residual blocks: 1 px + 2 px + 4 px, twice each conv), whatever the width.
-        """
-        if not self.residual_blocks:
-            return WHOLE_IMAGE
-        radius = 17 + 28 * self.residual_blocks
-        return -(-radius // 4) * 4
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a sidecar; :func:`mimo.networks.registry.spec_from_json` reads it back."""
+        return {
+            "name": self.name,
+            "network": self.network,
+            "parameters": {key: list(value) if isinstance(value, tuple) else value for key, value in self.parameters.items()},
+            "size_multiple": self.size_multiple,
+        }
 
-    @classmethod
-    def other(cls, name: str, size_multiple: int) -> ModelSpec:
-        """A network that is no MIMO-UNet, of which nothing else is known: no tile of it equals the whole image."""
-        return cls(name, 0, 0, size_multiple)
-
-    @classmethod
-    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
-        """The spec behind a state dict's ``{key: shape}``.
-
-        Raises :class:`CheckpointError` when a key that tells the variant is missing; that every other key fits is
-        checked by loading.
-        """
-        blocks = {int(found[1]) for key in shapes if (found := re.match(r"Encoder\.0\.layers\.(\d+)\.", key))}
-        first = shapes.get("feat_extract.0.main.0.weight")
-        if not blocks or first is None or len(first) != 4:
-            raise CheckpointError(
-                "this is a checkpoint of another network: MIMO-UNet's keys (Encoder.0.layers.*, feat_extract.0.*) are missing."
-            )
-        depth, width = len(blocks), first[0]
-        if blocks != set(range(depth)) or width < SMALLEST_WIDTH:
-            raise CheckpointError(
-                f"no MIMO-UNet is like this: residual blocks numbered up to {max(blocks)}, {depth} of them, "
-                f"and {width} channels; download the checkpoint again."
-            )
-        for known in SPECS.values():
-            if (known.residual_blocks, known.width) == (depth, width):
-                return known
-        return cls(f"mimo-unet-w{width}-b{depth}", depth, width)
-
-
-SPECS = {
-    spec.name: spec
-    for spec in (
-        ModelSpec("mimo-unet", 8, 32),
-        ModelSpec("mimo-unet-plus", 20, 32),
-        # Ours, not the authors': half the width, for machines without a GPU.
-        ModelSpec("mimo-unet-small", 8, 16),
-    )
-}
-"""The variants that have a name. The first two are the paper's."""
+    def __str__(self) -> str:
+        told = ", ".join(
+            f"{key.replace('_', ' ')} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for key, value in self.parameters.items()
+        )
+        return f"{self.name}: {told}" if told else self.name
 
 
 @dataclass(frozen=True, order=True)

@@ -30,7 +30,7 @@ HEAVY = {
     "torch", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "polygraphy", "pyvips", "PIL", "safetensors",
     "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2",
 }  # fmt: skip
-NO_TORCH = ("artifact", "spec", "errors", "files", "images", "metrics", "bundled", "onnx_stats")
+NO_TORCH = ("artifact", "spec", "kinds", "errors", "files", "images", "metrics", "bundled", "onnx_stats")
 """Modules of ``mimo`` for deployment, where there may be no torch."""
 
 SOURCES = {
@@ -127,6 +127,10 @@ def test_tests_are_imported_by_tests_only(module: str) -> None:
 def test_deployment_needs_no_torch(name: str) -> None:
     assert "torch" not in packages(imports(TREES[f"mimo.{name}"])), "not even inside a function"
     assert "torch" not in loaded_by(f"mimo.{name}")
+
+
+def test_the_registry_needs_no_torch_until_a_network_is_built() -> None:
+    assert "torch" not in loaded_by("mimo.networks.registry")
 
 
 @pytest.mark.parametrize("name", ["to_fp16", "onnx_file"])

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimo.spec import ModelSpec, Shape, ShapeRange
+from mimo.networks.registry import build, mimo_unet
+from mimo.spec import Shape, ShapeRange
 from tests.parity_weights import weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPEC = ModelSpec("mimo-unet-w8-b1", 1, 8)
+WIDTH = 8
+SPEC = mimo_unet(WIDTH, 1)
 PROFILE = ShapeRange(Shape(1, 16, 16), Shape(1, 64, 96), Shape(2, 256, 384))
 
 
@@ -34,9 +36,7 @@ def tiny_state() -> dict[str, Tensor]:
     """Random weights, the same ones every time, with which outputs keep the size of images."""
     import torch
 
-    from mimo.networks.mimo_unet import MIMOUNet
-
     with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in MIMOUNet(SPEC).state_dict().items()}
+        shapes = {key: tuple(value.shape) for key, value in build(SPEC).state_dict().items()}
     filled = weights(shapes)
     return {key: torch.from_numpy(filled[key]) for key in shapes}

@@ -169,7 +169,7 @@ def train_command(
     from mimo.learning.recipe import Recipe, Session, parse_augment
     from mimo.learning.train import resume as continue_run
     from mimo.learning.train import train
-    from mimo.spec import SPECS
+    from mimo.networks.registry import named
 
     session = Session(device, workers, cache_gib, max_minutes, tensorboard, log_every)
     if resume is not None:
@@ -181,7 +181,7 @@ def train_command(
         if not data:
             raise MimoError("training needs --data, a folder with blur/ and sharp/ or a prepared dataset (or --resume RUN).")
         recipe = Recipe(
-            spec=SPECS[model],
+            spec=named(model),
             data=tuple(data),
             validation=val,
             epochs=epochs,

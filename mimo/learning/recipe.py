@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mimo.errors import TrainingError
+from mimo.networks.registry import spec_from_json
 from mimo.spec import SMALLEST_SIDE, ModelSpec
 
 Schedule = Literal["step", "cosine"]
@@ -123,7 +124,7 @@ class Recipe:
                 raise KeyError(*sorted(unknown))
             paths = {name: None if values[name] is None else Path(values[name]) for name in ("validation", "init")}
             data = tuple(Path(path) for path in values["data"])
-            rest = {"spec": ModelSpec(**values["spec"]), "data": data, "augment": tuple(values["augment"])}
+            rest = {"spec": spec_from_json(values["spec"]), "data": data, "augment": tuple(values["augment"])}
             return cls(**{**values, **paths, **rest})
         except (KeyError, TypeError, AttributeError) as error:
             raise TrainingError(

@@ -20,7 +20,7 @@ from mimo.learning.distributed import World
 from mimo.learning.loss import deblur_loss
 from mimo.learning.recipe import Recipe
 from mimo.networks.checkpoint import Checkpoint, load_checkpoint
-from mimo.networks.mimo_unet import MIMOUNet
+from mimo.networks.registry import build
 from mimo.spec import ModelSpec
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class Learner:
 
         # The same weights in every process, then random numbers (dropout) of each one's own.
         torch.manual_seed(recipe.seed)
-        self.network = MIMOUNet(recipe.spec)
+        self.network = build(recipe.spec)
         if fresh and recipe.init is not None:
             self.network.load_state_dict(dict(_initial(recipe.init, recipe.spec).state))
         torch.manual_seed(recipe.seed * 65536 + world.rank)
@@ -101,12 +101,12 @@ class Learner:
         self._forward: nn.Module = torch.compile(wrapped) if recipe.compile else wrapped  # type: ignore[assignment]
 
     @property
-    def deployed(self) -> MIMOUNet:
+    def deployed(self) -> nn.Module:
         """The network that is validated and exported: the running mean where the recipe asks for one."""
         if self.average is None:
             return self.network
         network = self.average.module
-        assert isinstance(network, MIMOUNet)
+        assert isinstance(network, nn.Module)
         return network
 
     def learn(self, blur: Tensor, sharp: Tensor, rate: float) -> Tensor:

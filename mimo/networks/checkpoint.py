@@ -1,33 +1,31 @@
-"""Checkpoints: the authors' ``.pkl`` layout and safetensors in, safetensors out. Nothing is ever unpickled with code."""
+"""Checkpoints of every network of the registry: found in whatever layout they were saved in, checked, and written."""
 
 from __future__ import annotations
 
 import json
-import pickle
-import struct
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimo.errors import CheckpointError
 from mimo.files import sha256_of, write_bytes
-from mimo.networks.mimo_unet import MIMOUNet
+from mimo.networks import registry
+from mimo.networks.layouts import Found, find_states
+from mimo.networks.reading import LINEAGE, read_tensors
 from mimo.spec import ModelSpec
 
-LINEAGE = "mimo.lineage"
-"""The metadata key of our safetensors files; its value is a JSON object of strings."""
+MOST_WEIGHTS = 1_000_000_000
+"""Numbers in one checkpoint: a tensor made by ``expand`` says any size and costs nothing until it is computed with."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of one MIMO-UNet on the CPU, float32, and where they came from."""
+    """The weights of one network on the CPU, float32, and where they came from."""
 
     spec: ModelSpec
     state: Mapping[str, Tensor]
@@ -35,27 +33,37 @@ class Checkpoint:
     sha256: str
     """Of the checkpoint file's bytes."""
     lineage: Mapping[str, str]
-    """What the file's metadata says of its origin; empty for a ``.pkl``."""
+    """What the file's metadata says of its origin; empty for a pickle."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what was chosen while reading: under which key the weights stood, and what was left."""
 
-    def build(self) -> MIMOUNet:
+    def build(self) -> nn.Module:
         """A new network with these weights, in evaluation mode."""
         with torch.device("meta"):
-            network = MIMOUNet(self.spec)
+            network = registry.build(self.spec)
         network.load_state_dict(dict(self.state), assign=True)
         return network.eval().requires_grad_(False)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint: a state dict, bare or under ``model``, pickled by ``torch.save`` or as safetensors.
+    """Read a checkpoint: a state dict in any usual layout, pickled by ``torch.save`` or as safetensors.
 
-    The variant is read from the tensor shapes. Half-precision weights become float32. Raises :class:`CheckpointError`
-    when the file is missing, damaged, of another network, holds values that are not finite, or is a pickle that wants to
-    run code (which is refused before anything runs).
+    Which network it is, and which variant, is read from the names and shapes of the tensors. The state dict may stand under
+    any key, several deep, and its names may have any prefix; where averaged (EMA) weights stand beside raw ones, they are
+    taken. DMPHN may be a folder with a file for each part. Half-precision weights become float32.
+
+    Raises :class:`CheckpointError` when the file is missing, damaged, of an unknown network, holds values that are not
+    finite, or is a pickle that wants to run code (which is refused before anything runs).
     """
-    if not path.is_file():
+    if path.is_dir():
+        (content, lineage), sha256 = _of_parts(path), _sha256_of_parts(path)
+    elif path.is_file():
+        (content, lineage), sha256 = read_tensors(path), sha256_of(path)
+    else:
         raise CheckpointError(f"{path} is not there: check the name, or leave it out to use the weights that ship with mimo.")
-    state, lineage = read_tensors(path)
-    return Checkpoint(*_checked(state, path), path=path, sha256=sha256_of(path), lineage=lineage)
+    found, remarks = _chosen(content, path)
+    state = _checked(found.spec, found.state, path)
+    return Checkpoint(found.spec, state, path=path, sha256=sha256, lineage=lineage, remarks=remarks)
 
 
 def save_checkpoint(
@@ -66,14 +74,20 @@ def save_checkpoint(
     Raises :class:`CheckpointError` when ``state`` is not of ``spec``, :class:`~mimo.errors.OutputError` when the file
     cannot be written; then nothing is left behind.
     """
-    found, checked = _checked(state, path)
-    if found != spec:
-        raise CheckpointError(f"{path}: these are the weights of {found.name}, not of {spec.name}.")
+    found, _ = _chosen(state, path)
+    checked = _checked(found.spec, found.state, path)
+    if found.spec != spec:
+        raise CheckpointError(f"{path}: these are the weights of {found.spec.name}, not of {spec.name}.")
     dtype = torch.float16 if half else torch.float32
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in checked.items()}
+    # One memory for several names, as MPRNet's shared slope has, is none that safetensors writes.
+    seen: set[int] = set()
     for key, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {key} exceeds what float16 can hold; save this checkpoint in float32.")
+        if tensor.data_ptr() in seen:
+            tensors[key] = tensor.clone()
+        seen.add(tensor.data_ptr())
     # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
     # As bytes, because safetensors' own writing reports a full disk as an error of its format.
     write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)}))
@@ -106,87 +120,80 @@ def average_checkpoints(paths: Sequence[Path], out: Path, *, half: bool = False)
     return load_checkpoint(out)
 
 
-def read_tensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    """What a safetensors file or a pickle of tensors holds, and its metadata; nothing in it is run.
-
-    Raises :class:`CheckpointError` when it is missing, damaged, or a pickle that wants to run code.
-    """
-    return _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), {})
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By content, not by name: the length of a JSON header, then the header."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
-    return len(start) == 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size
+def _of_parts(folder: Path) -> tuple[Mapping[Any, Any], dict[str, str]]:
+    """One state dict from the files of a folder, each named after the part of the network that it holds."""
+    parts = _parts(folder)
+    content: dict[str, Any] = {}
+    for part, file in parts.items():
+        held, _ = read_tensors(file)
+        # Each file has the layout of a checkpoint of its own: DataParallel's prefix, at times a key around it.
+        state = max(_mappings(held), key=len)
+        content |= {f"{part}.{str(key).removeprefix('module.')}": value for key, value in state.items()}
+    return content, {}
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            lineage = json.loads(metadata.get(LINEAGE, "{}"))
-            if not isinstance(lineage, dict) or not all(isinstance(value, str) for value in lineage.values()):
-                raise ValueError("its lineage is no object of strings")
-            return {key: file.get_tensor(key) for key in file.keys()}, lineage  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from error
-
-
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        # The open file, not its name: torch goes by the suffix.
-        with warnings.catch_warnings(), path.open("rb") as file:
-            # torch remarks on old pickle protocols; whatever matters to the user is an error of ours.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch says in prose that it refused a class or a function; a file that is no pickle at all ends here as well.
-        if "unsupported global" in str(error).lower():
-            raise CheckpointError(
-                f"{path} wants to run code while it is loaded, and was refused; nothing ran. "
-                "Ask for it as safetensors, or as a file that holds tensors only."
-            ) from error
+def _parts(folder: Path) -> dict[str, Path]:
+    parts = {file.stem: file for file in sorted(folder.iterdir()) if file.stem.startswith(("encoder_", "decoder_"))}
+    stages = {part.split("_")[1] for part in parts if "_s" in part} or {""}
+    wanted = [f"{kind}_{stage + '_' if stage else ''}lv{level}" for kind in ("encoder", "decoder")
+              for stage in sorted(stages) for level in (1, 2, 3)]  # fmt: skip
+    if missing := [part for part in wanted if part not in parts]:
         raise CheckpointError(
-            f"{path} is no checkpoint that can be read, and nothing in it ran: "
-            "expected safetensors, or a file that torch.save wrote with its default protocol."
-        ) from error
-    except Exception as error:  # damaged bytes make torch fail in every way there is, assertions among them
-        raise CheckpointError(f"{path} is damaged or no checkpoint: copy or download it again.") from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict: save model.state_dict() instead.")
-    return content
+            f"{folder} is a folder and lacks {len(missing)} of the {len(wanted)} files of DMPHN, {', '.join(missing[:3])} "
+            "among them: download the network whole, or name a checkpoint in one file."
+        )
+    return {part: parts[part] for part in wanted}
 
 
-def _checked(state: Mapping[str, Any], path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """The spec of ``state`` and its tensors in float32 under the names of the network, every shape and value checked."""
-    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise CheckpointError(f"{path} is not a state dict of tensors: save model.state_dict() instead.")
-    # DistributedDataParallel and torch.compile prefix every key.
-    state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
-    try:
-        spec = ModelSpec.from_shapes({key: tuple(value.shape) for key, value in state.items()})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+def _sha256_of_parts(folder: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part, file in _parts(folder).items():
+        digest.update(f"{part} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _mappings(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    return [content, *(value for value in content.values() if isinstance(value, Mapping))]
+
+
+def _chosen(content: Mapping[Any, Any], path: Path) -> tuple[Found, tuple[str, ...]]:
+    """The state dict to take of all that ``content`` holds, and what is to be said of the choice."""
+    found = find_states(content, str(path))
+    chosen, others = found[0], found[1:]
+    remarks = []
+    if chosen.where:
+        averaged = ", the averaged ones" if chosen.averaged else ""
+        remarks.append(f"{path.name}: the weights were read from {chosen.where}{averaged}.")
+    if others:
+        places = ", ".join(one.where or "no key" for one in others[:3])
+        remarks.append(f"{path.name}: other weights, under {places}, were left.")
+    if chosen.left_out:
+        names = ", ".join(name[:60] for name in chosen.left_out[:3])
+        remarks.append(f"{path.name}: {len(chosen.left_out)} other entries beside the weights were left, {names} among them.")
+    return chosen, tuple(remarks)
+
+
+def _checked(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors of ``state`` in float32 under the names of the network, every shape and value checked."""
     with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in MIMOUNet(spec).state_dict().items()}
+        expected = {key: tuple(value.shape) for key, value in registry.build(spec).state_dict().items()}
+    dense = {key: tuple(value.shape) for key, value in state.items() if not value.is_nested}
     missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
-    wrong = {key for key in expected.keys() & state.keys() if tuple(state[key].shape) != expected[key]}
+    wrong = {key for key in expected.keys() & state.keys() if dense.get(key) != expected[key]}
     if odd := sorted(missing | extra | wrong):
         raise CheckpointError(
             f"{path} is not a checkpoint of {spec.name}: {len(missing)} keys are missing, {len(extra)} unknown and "
-            f"{len(wrong)} of another shape, {odd[0]} among them."
+            f"{len(wrong)} of another shape, {odd[0][:100]} among them."
         )
+    if (count := sum(state[key].numel() for key in expected)) > MOST_WEIGHTS:
+        raise CheckpointError(f"{path} says it holds {count:,} weights: more than {MOST_WEIGHTS:,} are no restoration network.")
     for key in expected:
         if not state[key].is_floating_point() or state[key].layout != torch.strided or state[key].is_meta:
             raise CheckpointError(f"{path}: {key} holds no dense floating-point weights: save model.state_dict() instead.")
-    tensors = {key: state[key].to(torch.float32) for key in expected}
+    tensors = {key: state[key].to(torch.float32).contiguous() for key in expected}
     for key, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {key} holds NaN or infinity; use a checkpoint from before the training diverged.")
-    return spec, tensors
+    return tensors

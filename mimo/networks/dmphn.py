@@ -39,24 +39,26 @@ class Pair(nn.Sequential):
 
 
 class Encoder(nn.Sequential):
-    """(N,3,H,W) -> (N,128,H/4,W/4)."""
+    """(N,3,H,W) -> (N,4w,H/4,W/4), w channels at full size."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        a, b, c = width, 2 * width, 4 * width
         super().__init__(OrderedDict(
-            layer1=conv3(3, 32), layer2=Pair(32), layer3=Pair(32),
-            layer5=conv3(32, 64, stride=2), layer6=Pair(64), layer7=Pair(64),
-            layer9=conv3(64, 128, stride=2), layer10=Pair(128), layer11=Pair(128),
+            layer1=conv3(3, a), layer2=Pair(a), layer3=Pair(a),
+            layer5=conv3(a, b, stride=2), layer6=Pair(b), layer7=Pair(b),
+            layer9=conv3(b, c, stride=2), layer10=Pair(c), layer11=Pair(c),
         ))  # fmt: skip
 
 
 class Decoder(nn.Sequential):
-    """(N,128,H/4,W/4) -> (N,3,H,W)."""
+    """(N,4w,H/4,W/4) -> (N,3,H,W)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        a, b, c = width, 2 * width, 4 * width
         super().__init__(OrderedDict(
-            layer13=Pair(128), layer14=Pair(128), layer16=up(128, 64),
-            layer17=Pair(64), layer18=Pair(64), layer20=up(64, 32),
-            layer21=Pair(32), layer22=Pair(32), layer24=conv3(32, 3),
+            layer13=Pair(c), layer14=Pair(c), layer16=up(c, b),
+            layer17=Pair(b), layer18=Pair(b), layer20=up(b, a),
+            layer21=Pair(a), layer22=Pair(a), layer24=conv3(a, 3),
         ))  # fmt: skip
 
 
@@ -70,18 +72,18 @@ class Maps(NamedTuple):
 
 
 class DMPHN(nn.Module):
-    """``stages`` hierarchies of 1, 2 and 4 patches, each restoring the image of the one before.
+    """``stages`` hierarchies of 1, 2 and 4 patches, ``width`` channels wide, each restoring the image of the one before.
 
     Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 8. Output: the restored image, same shape, not clamped.
     """
 
-    def __init__(self, stages: int = 4) -> None:
+    def __init__(self, stages: int = 4, width: int = 32) -> None:
         super().__init__()
         self.stages = stages
         for part, kind in (("encoder", Encoder), ("decoder", Decoder)):
             for stage in range(1, stages + 1):
                 for level in (1, 2, 3):
-                    self.add_module(f"{part}_s{stage}_lv{level}", kind())
+                    self.add_module(f"{part}_s{stage}_lv{level}", kind(width))
 
     def forward(self, x: Tensor) -> Tensor:
         image, maps = self.restore(1, x - 0.5, None, None)

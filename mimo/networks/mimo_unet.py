@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mimo.spec import ModelSpec
-
 
 class Conv(nn.Module):
     """Convolution with bias and "same" padding, then ReLU unless told otherwise. (N,a,H,W) -> (N,b,H/stride,W/stride)."""
@@ -111,17 +109,18 @@ def double(x: Tensor) -> Tensor:
 
 
 class MIMOUNet(nn.Module):
-    """The network of a :class:`~mimo.spec.ModelSpec`.
+    """The network of ``width`` channels at full size (twice at half, four times at quarter size).
+
+    ``residual_blocks`` of them stand in each of its six stages.
 
     Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 4; nothing is padded here.
     Output: ``[quarter, half, full]``, the restored image at (H/4,W/4), (H/2,W/2) and (H,W), in the authors' order.
     Values may leave [0,1] a little; clamp where an image is wanted.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, width: int, residual_blocks: int) -> None:
         super().__init__()
-        self.spec = spec
-        c, n = spec.width, spec.residual_blocks
+        self.width, self.residual_blocks = c, n = width, residual_blocks
         self.Encoder = nn.ModuleList([Stage(c, n), Stage(2 * c, n), Stage(4 * c, n)])
         self.feat_extract = nn.ModuleList([
             Conv(3, c, 3), Conv(c, 2 * c, 3, stride=2), Conv(2 * c, 4 * c, 3, stride=2),

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from mimo.networks.patches import HEIGHT, WIDTH, halves
 
-CHANNELS = (96, 144, 192)
-"""Channels at full, half and quarter size of a U-Net."""
-LAST_CHANNELS = 128
-"""Channels of the third stage."""
+Widths = tuple[int, int, int]
+"""Channels at full, half and quarter size of a U-Net; in the published network 96, 144, 192."""
 
 Levels = list[Tensor]
-"""Three maps of one U-Net half: full, half and quarter size, with ``CHANNELS`` channels."""
+"""Three maps of one U-Net half: full, half and quarter size, with :data:`Widths` channels."""
 
 
 def conv(a: int, b: int, kernel: int) -> nn.Conv2d:
@@ -28,10 +26,10 @@ def conv(a: int, b: int, kernel: int) -> nn.Conv2d:
 class ChannelAttention(nn.Module):
     """Scales each channel by what its mean says; the shape stays."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        c = channels
-        self.conv_du = nn.Sequential(conv(c, c // 4, 1), nn.ReLU(), conv(c // 4, c, 1), nn.Sigmoid())
+        c, few = channels, channels // reduction
+        self.conv_du = nn.Sequential(conv(c, few, 1), nn.ReLU(), conv(few, c, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x * self.conv_du(nn.functional.adaptive_avg_pool2d(x, 1))
@@ -41,9 +39,9 @@ class ChannelAttention(nn.Module):
 class CAB(nn.Module):
     """Channel attention block: a residual block with :class:`ChannelAttention`; the shape stays."""
 
-    def __init__(self, channels: int, act: nn.PReLU) -> None:
+    def __init__(self, channels: int, act: nn.PReLU, reduction: int) -> None:
         super().__init__()
-        self.CA = ChannelAttention(channels)
+        self.CA = ChannelAttention(channels, reduction)
         self.body = nn.Sequential(conv(channels, channels, 3), act, conv(channels, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +49,9 @@ class CAB(nn.Module):
         return y
 
 
-def two_blocks(channels: int, act: nn.PReLU) -> nn.Sequential:
+def two_blocks(channels: int, act: nn.PReLU, reduction: int) -> nn.Sequential:
     """One level of an encoder or a decoder."""
-    return nn.Sequential(CAB(channels, act), CAB(channels, act))
+    return nn.Sequential(*(CAB(channels, act, reduction) for _ in range(2)))
 
 
 class Down(nn.Module):
@@ -81,16 +79,16 @@ class Up(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(N,96,H,W) -> three levels; with ``fused``, each level takes in those of the stage before."""
+    """(N,a,H,W) -> three levels; with ``fused``, each level takes in those of the stage before."""
 
-    def __init__(self, act: nn.PReLU, *, fused: bool = False) -> None:
+    def __init__(self, widths: Widths, act: nn.PReLU, reduction: int, *, fused: bool = False) -> None:
         super().__init__()
-        a, b, c = CHANNELS
-        self.encoder_level1, self.encoder_level2, self.encoder_level3 = (two_blocks(c, act) for c in CHANNELS)
+        a, b, c = widths
+        self.encoder_level1, self.encoder_level2, self.encoder_level3 = (two_blocks(c, act, reduction) for c in widths)
         self.down12, self.down23 = Down(a, b), Down(b, c)
         if fused:
-            self.csff_enc1, self.csff_enc2, self.csff_enc3 = (conv(c, c, 1) for c in CHANNELS)
-            self.csff_dec1, self.csff_dec2, self.csff_dec3 = (conv(c, c, 1) for c in CHANNELS)
+            self.csff_enc1, self.csff_enc2, self.csff_enc3 = (conv(c, c, 1) for c in widths)
+            self.csff_dec1, self.csff_dec2, self.csff_dec3 = (conv(c, c, 1) for c in widths)
 
     def forward(self, x: Tensor, encoded: Levels | None = None, decoded: Levels | None = None) -> Levels:
         e1 = self.encoder_level1(x)
@@ -108,11 +106,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """An encoder's levels -> as many of the same shapes."""
 
-    def __init__(self, act: nn.PReLU) -> None:
+    def __init__(self, widths: Widths, act: nn.PReLU, reduction: int) -> None:
         super().__init__()
-        a, b, c = CHANNELS
-        self.decoder_level1, self.decoder_level2, self.decoder_level3 = (two_blocks(c, act) for c in CHANNELS)
-        self.skip_attn1, self.skip_attn2 = CAB(a, act), CAB(b, act)
+        a, b, c = widths
+        self.decoder_level1, self.decoder_level2, self.decoder_level3 = (two_blocks(c, act, reduction) for c in widths)
+        self.skip_attn1, self.skip_attn2 = CAB(a, act, reduction), CAB(b, act, reduction)
         self.up21, self.up32 = Up(b, a), Up(c, b)
 
     def forward(self, encoded: Levels) -> Levels:
@@ -124,11 +122,11 @@ class Decoder(nn.Module):
 
 
 class SAM(nn.Module):
-    """Supervised attention: (N,96,H,W) and the blurry image -> what to hand on, same shape, and a restored image."""
+    """Supervised attention: (N,C,H,W) and the blurry image -> what to hand on, same shape, and a restored image."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        c = CHANNELS[0]
+        c = channels
         self.conv1, self.conv2, self.conv3 = conv(c, c, 1), conv(c, 3, 1), conv(3, c, 1)
 
     def forward(self, x: Tensor, blurry: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,11 +135,11 @@ class SAM(nn.Module):
 
 
 class ORB(nn.Module):
-    """Original resolution block: a residual row of eight :class:`CAB` and a conv; the shape stays."""
+    """Original resolution block: a residual row of ``blocks`` :class:`CAB` and a conv; the shape stays."""
 
-    def __init__(self, act: nn.PReLU) -> None:
+    def __init__(self, channels: int, act: nn.PReLU, blocks: int, reduction: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(*(CAB(LAST_CHANNELS, act) for _ in range(8)), conv(LAST_CHANNELS, LAST_CHANNELS, 3))
+        self.body = nn.Sequential(*(CAB(channels, act, reduction) for _ in range(blocks)), conv(channels, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.body(x)
@@ -149,16 +147,16 @@ class ORB(nn.Module):
 
 
 class ORSNet(nn.Module):
-    """Original resolution subnetwork: (N,128,H,W) and the second stage's levels -> (N,128,H,W)."""
+    """Original resolution subnetwork: (N,last,H,W) and the second stage's levels -> (N,last,H,W)."""
 
-    def __init__(self, act: nn.PReLU) -> None:
+    def __init__(self, widths: Widths, last: int, act: nn.PReLU, blocks: int, reduction: int) -> None:
         super().__init__()
-        a, b, c = CHANNELS
-        self.orb1, self.orb2, self.orb3 = ORB(act), ORB(act), ORB(act)
+        a, b, c = widths
+        self.orb1, self.orb2, self.orb3 = (ORB(last, act, blocks, reduction) for _ in range(3))
         self.up_enc1, self.up_dec1 = Up(b, a), Up(b, a)
         self.up_enc2, self.up_dec2 = (nn.Sequential(Up(c, b), Up(b, a)) for _ in range(2))
-        self.conv_enc1, self.conv_enc2, self.conv_enc3 = (conv(a, LAST_CHANNELS, 1) for _ in range(3))
-        self.conv_dec1, self.conv_dec2, self.conv_dec3 = (conv(a, LAST_CHANNELS, 1) for _ in range(3))
+        self.conv_enc1, self.conv_enc2, self.conv_enc3 = (conv(a, last, 1) for _ in range(3))
+        self.conv_dec1, self.conv_dec2, self.conv_dec3 = (conv(a, last, 1) for _ in range(3))
 
     def forward(self, x: Tensor, encoded: Levels, decoded: Levels) -> Tensor:
         x = self.orb1(x) + self.conv_enc1(encoded[0]) + self.conv_dec1(decoded[0])
@@ -173,23 +171,27 @@ def joined(a: Levels, b: Levels, dim: int) -> Levels:
 
 
 class MPRNet(nn.Module):
-    """The whole network.
+    """The whole network; the defaults are the published one's.
 
+    ``blocks`` of channel attention in each original resolution block; attention has channels / ``reduction`` in its middle.
     Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 8. Output: the third stage's image, same shape, not clamped.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, channels: Widths = (96, 144, 192), last_channels: int = 128, blocks: int = 8, reduction: int = 4
+    ) -> None:
         super().__init__()
-        c, act = CHANNELS[0], nn.PReLU()
+        c, act = channels[0], nn.PReLU()
         self.shallow_feat1, self.shallow_feat2, self.shallow_feat3 = (
-            nn.Sequential(conv(3, c, 3), CAB(c, act)) for _ in range(3)
+            nn.Sequential(conv(3, c, 3), CAB(c, act, reduction)) for _ in range(3)
         )
-        self.stage1_encoder, self.stage1_decoder = Encoder(act), Decoder(act)
-        self.stage2_encoder, self.stage2_decoder = Encoder(act, fused=True), Decoder(act)
-        self.stage3_orsnet = ORSNet(act)
-        self.sam12, self.sam23 = SAM(), SAM()
-        self.concat12, self.concat23 = conv(2 * c, c, 3), conv(2 * c, LAST_CHANNELS, 3)
-        self.tail = conv(LAST_CHANNELS, 3, 3)
+        self.stage1_encoder, self.stage1_decoder = Encoder(channels, act, reduction), Decoder(channels, act, reduction)
+        self.stage2_encoder = Encoder(channels, act, reduction, fused=True)
+        self.stage2_decoder = Decoder(channels, act, reduction)
+        self.stage3_orsnet = ORSNet(channels, last_channels, act, blocks, reduction)
+        self.sam12, self.sam23 = SAM(c), SAM(c)
+        self.concat12, self.concat23 = conv(2 * c, c, 3), conv(2 * c, last_channels, 3)
+        self.tail = conv(last_channels, 3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.restore(x)[0]

@@ -54,27 +54,28 @@ def up(a: int, b: int) -> nn.Sequential:
 
 
 class MTRNN(nn.Module):
-    """``iterations`` of one recurrent network.
+    """``iterations`` of one recurrent network, ``width`` channels wide at full size.
 
     Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 4. Output: the last estimate, same shape, not clamped.
     """
 
-    def __init__(self, iterations: int = 6) -> None:
+    def __init__(self, iterations: int = 6, width: int = 32) -> None:
         super().__init__()
         self.iterations = iterations
+        a, b, c = width, 2 * width, 4 * width
         self.sub_mean = MeanShift(-1)
-        self.conv1_1 = conv(6, 32, 3)
-        self.conv1_2, self.conv1_3, self.conv1_4 = (ResidualBlock(32) for _ in range(3))
-        self.conv2_1, self.conv2_c = down(32, 64), conv(128, 64, 1)
-        self.conv2_2, self.conv2_3, self.conv2_4 = (ResidualBlock(64) for _ in range(3))
-        self.conv3_1, self.conv3_c = down(64, 128), conv(256, 128, 1)
-        self.conv3_2, self.conv3_3, self.conv3_4 = (ResidualBlock(128) for _ in range(3))
-        self.conv4_1, self.conv4_2, self.conv4_3 = (ResidualBlock(128) for _ in range(3))
-        self.conv5_1, self.conv5_c = up(128, 64), conv(128, 64, 1)
-        self.conv5_2, self.conv5_3, self.conv5_4 = (ResidualBlock(64) for _ in range(3))
-        self.conv6_1, self.conv6_c = up(64, 32), conv(64, 32, 1)
-        self.conv6_2, self.conv6_3, self.conv6_4 = (ResidualBlock(32) for _ in range(3))
-        self.img_prd = conv(32, 3, 3)
+        self.conv1_1 = conv(6, a, 3)
+        self.conv1_2, self.conv1_3, self.conv1_4 = (ResidualBlock(a) for _ in range(3))
+        self.conv2_1, self.conv2_c = down(a, b), conv(2 * b, b, 1)
+        self.conv2_2, self.conv2_3, self.conv2_4 = (ResidualBlock(b) for _ in range(3))
+        self.conv3_1, self.conv3_c = down(b, c), conv(2 * c, c, 1)
+        self.conv3_2, self.conv3_3, self.conv3_4 = (ResidualBlock(c) for _ in range(3))
+        self.conv4_1, self.conv4_2, self.conv4_3 = (ResidualBlock(c) for _ in range(3))
+        self.conv5_1, self.conv5_c = up(c, b), conv(2 * b, b, 1)
+        self.conv5_2, self.conv5_3, self.conv5_4 = (ResidualBlock(b) for _ in range(3))
+        self.conv6_1, self.conv6_c = up(b, a), conv(2 * a, a, 1)
+        self.conv6_2, self.conv6_3, self.conv6_4 = (ResidualBlock(a) for _ in range(3))
+        self.img_prd = conv(a, 3, 3)
         self.add_mean = MeanShift(+1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class MTRNN(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One iteration: the next estimate (in 0..255, as both images are) and what the next one is to remember.
 
-        ``half`` (N,64,H/2,W/2) and ``quarter`` (N,128,H/4,W/4) are what the last one left; None at first.
+        ``half`` (N,2w,H/2,W/2) and ``quarter`` (N,4w,H/4,W/4) are what the last one left; None at first.
         """
         blurry = self.sub_mean(blurry)
         x = self.conv1_1(torch.cat([blurry, self.sub_mean(estimate)], dim=1))

@@ -6,11 +6,15 @@ Names are those of the authors' checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 ENCODER_BLOCKS = (1, 1, 1, 28)
-"""At full, half, quarter and eighth size; one block in the middle, at a sixteenth, and one at each size on the way up."""
+"""Of the published networks, at full, half, quarter and eighth size."""
+DECODER_BLOCKS = (1, 1, 1, 1)
+"""The same on the way up, from the smallest size."""
 
 
 class LayerNorm(nn.Module):
@@ -63,21 +67,31 @@ class Block(nn.Module):
 
 
 class NAFNet(nn.Module):
-    """The network of ``width`` channels at full size, twice as many at each smaller one.
+    """The network of ``width`` channels at full size, twice as many at each of the smaller ones, with so many blocks at each.
 
-    Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 16. Output: the restored image, same shape, not clamped.
+    Input: float (N,3,H,W), RGB in [0,1], H and W multiples of 2 to the number of sizes (16 with four).
+    Output: the restored image, same shape, not clamped.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        encoder_blocks: Sequence[int] = ENCODER_BLOCKS,
+        middle_blocks: int = 1,
+        decoder_blocks: Sequence[int] = DECODER_BLOCKS,
+    ) -> None:
         super().__init__()
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
-        widths = [width * 2**level for level in range(len(ENCODER_BLOCKS))]
+        widths = [width * 2**level for level in range(len(encoder_blocks))]
         self.encoders = nn.ModuleList(
-            nn.Sequential(*(Block(c) for _ in range(blocks))) for c, blocks in zip(widths, ENCODER_BLOCKS, strict=True)
+            nn.Sequential(*(Block(c) for _ in range(blocks))) for c, blocks in zip(widths, encoder_blocks, strict=True)
         )
-        self.decoders = nn.ModuleList(nn.Sequential(Block(c)) for c in reversed(widths))
-        self.middle_blks = nn.Sequential(Block(2 * widths[-1]))
+        self.decoders = nn.ModuleList(
+            nn.Sequential(*(Block(c) for _ in range(blocks)))
+            for c, blocks in zip(reversed(widths), decoder_blocks, strict=True)
+        )
+        self.middle_blks = nn.Sequential(*(Block(2 * widths[-1]) for _ in range(middle_blocks)))
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in reversed(widths)
         )

@@ -32,7 +32,7 @@ class Published:
 
     name: str
     spec_name: str
-    """The variant of :data:`mimo.spec.SPECS` it must turn out to be."""
+    """The variant of a network it must turn out to be."""
     data: str
     """The dataset it was trained on."""
     url: str

@@ -25,7 +25,7 @@ from mimo.errors import EngineUnavailable
 from mimo.files import sha256_of
 from mimo.onnx_stats import macs
 from mimo.spec import Shape
-from tests.tiny import SPEC, Tiny
+from tests.tiny import WIDTH, Tiny
 
 SHAPE = Shape(1, 64, 96)
 QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
@@ -88,7 +88,7 @@ def test_the_limits_are_measured_once_for_a_precision(tiny: Tiny, monkeypatch: p
     # Two ways of counting, over the module and over the graph, of the same network.
     assert exported["macs"] == macs(load_onnx(tiny.onnx), SHAPE)
     # The exported fusion reduces before it doubles: a pixel of full size costs it 27/4 of the squared width less.
-    saved = 27 * SPEC.width**2 * SHAPE.batch * SHAPE.height * SHAPE.width // 4
+    saved = 27 * WIDTH**2 * SHAPE.batch * SHAPE.height * SHAPE.width // 4
     assert 1 < (eager["macs"] - saved) / exported["macs"] < 1.02  # PyTorch also computes the two smaller outputs
     expected = 2 * eager["macs"] / 1e12 / report["rows"][0]["summary"]["median"]
     assert eager["compute_fraction"] == pytest.approx(expected)

@@ -14,17 +14,17 @@ from benchmarks.compare import ComparePlan
 from engines.sample_images import list_photographs
 from mimo.bundled import PHOTOGRAPHS
 from mimo.networks.checkpoint import load_checkpoint, save_checkpoint
-from mimo.networks.mimo_unet import MIMOUNet
-from mimo.spec import ModelSpec, Shape
+from mimo.networks.registry import build, mimo_unet
+from mimo.spec import Shape
 
 SHAPE = Shape(1, 128, 192)
 
 
 def a_network(folder: Path, residual_blocks: int) -> Path:
     torch.manual_seed(residual_blocks)
-    spec = ModelSpec(f"mimo-unet-w8-b{residual_blocks}", residual_blocks, 8)
+    spec = mimo_unet(8, residual_blocks)
     path = folder / f"{spec.name}.safetensors"
-    save_checkpoint(path, spec, MIMOUNet(spec).state_dict(), {})
+    save_checkpoint(path, spec, build(spec).state_dict(), {})
     return path
 
 

@@ -12,15 +12,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.networks import Network, Way, networks
-from benchmarks.peers import PEERS
 from engines.tiles import plan_for
 from mimo.bundled import SHIPPED, WEIGHTS
 from mimo.errors import CheckpointError, MimoError, ShapeError
 from mimo.networks.checkpoint import save_checkpoint
-from mimo.spec import SPECS, ModelSpec, Shape, ShapeRange
+from mimo.networks.registry import named
+from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.parity_weights import GAIN, PARITY, image, keys, weights
 
+PEERS = {"dmphn", "mt-rnn", "mprnet", "nafnet-32", "nafnet-64"}
 WAYS: tuple[Way, ...] = ("one pass of four", "two batches of two")
 SMALL = Network("mimo-unet-small", "small", 4, None)
 
@@ -58,7 +59,7 @@ def test_all_rows_in_the_order_of_the_table() -> None:
     psnr = {row.file: row.published.psnr for row in rows if row.published}
     assert (psnr["mimo-unet"], psnr["mimo-unet-plus"], psnr["mimo-unet-plus-plus-1x4"]) == (31.73, 32.45, 32.68)
     assert "mimo-unet-small" not in psnr, "nobody has published ours"
-    assert psnr.keys() >= PEERS.keys()
+    assert psnr.keys() >= PEERS
 
 
 def test_weights_reach_their_row_and_what_ships_is_taken_otherwise(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_checkpoint_of_another_variant_is_refused() -> None:
 
 def test_a_peers_checkpoint_is_checked_as_one(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="not a checkpoint of MT-RNN"):
+    with pytest.raises(CheckpointError, match="checkpoint of another network"):
         by_file({"mt-rnn": tmp_path / "other.safetensors"})["mt-rnn"].build()
 
 
@@ -108,7 +109,7 @@ def plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MIMO-UNet+ with the weights behind the parity files."""
     state = {key: torch.from_numpy(value) for key, value in weights(keys("MIMO-UNetPlus"), GAIN["MIMO-UNetPlus"]).items()}
     path = tmp_path_factory.mktemp("plus") / "plus.safetensors"
-    save_checkpoint(path, SPECS["mimo-unet-plus"], state, {})
+    save_checkpoint(path, named("mimo-unet-plus"), state, {})
     return path
 
 
@@ -192,7 +193,7 @@ def test_which_images_a_row_takes(file: str, height: int, width: int, reason: st
 
 def test_of_another_network_only_the_whole_image_is_the_whole_image() -> None:
     spec = by_file()["nafnet-32"].spec
-    assert spec == ModelSpec.other("nafnet-32", 16)
+    assert (spec, spec.has_context, spec.size_multiple) == (named("nafnet-32"), False, 16)
     engine = FakeEngine(lambda images: images, spec.context)
     engine.size_multiple = spec.size_multiple
     plan = plan_for(engine, 4000, 6000)
@@ -206,7 +207,7 @@ def test_of_another_network_only_the_whole_image_is_the_whole_image() -> None:
 
 def test_an_engine_of_another_network_refuses_what_is_larger_than_its_profile() -> None:
     shapes = ShapeRange(Shape(1, 64, 64), Shape(1, 512, 512), Shape(1, 1024, 1024))
-    engine = FakeEngine(lambda images: images, ModelSpec.other("dmphn", 8).context, shapes)
+    engine = FakeEngine(lambda images: images, named("dmphn").context, shapes)
     assert plan_for(engine, 1024, 1000).outer == (1024, 1000)
     with pytest.raises(ShapeError, match="looks at the whole image"):
         plan_for(engine, 1028, 1000)

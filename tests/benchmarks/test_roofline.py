@@ -18,8 +18,9 @@ from onnx import helper, numpy_helper
 from benchmarks import roofline as limits
 from benchmarks.roofline import Ceiling, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
 from mimo.errors import ArtifactError
-from mimo.spec import ModelSpec, Shape
-from tests.tiny import SPEC, Tiny
+from mimo.networks.registry import build, mimo_unet
+from mimo.spec import Shape
+from tests.tiny import WIDTH, Tiny
 
 MEBIBYTE = 1 << 20
 
@@ -51,9 +52,9 @@ def test_the_work_of_a_graph(tmp_path: Path) -> None:
         work_of_graph(tmp_path / "missing.onnx", Shape(1, 32, 48))
 
 
-def heads(spec: ModelSpec, shape: Shape) -> tuple[int, int]:
+def heads(width: int, shape: Shape) -> tuple[int, int]:
     """Weights and cost of the two outputs at lower scales, which a deployed graph does not have."""
-    quarter, half = 3 * 4 * spec.width * 9, 3 * 2 * spec.width * 9
+    quarter, half = 3 * 4 * width * 9, 3 * 2 * width * 9
     pixels = shape.batch * shape.height * shape.width
     return quarter + 3 + half + 3, quarter * pixels // 16 + half * pixels // 4
 
@@ -65,10 +66,10 @@ def test_a_network_and_its_graph_cost_the_same(tiny: Tiny) -> None:
     module = load_checkpoint(tiny.checkpoint).build()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     module_work, graph_work = work_of_module(module, shape), work_of_graph(tiny.onnx, shape)
-    more_weights, more_macs = heads(SPEC, shape)
+    more_weights, more_macs = heads(WIDTH, shape)
     assert graph_work.macs is not None
     # The exported fusion reduces before it doubles: a pixel of full size costs it 27/4 of the squared width less.
-    assert module_work.macs == graph_work.macs + more_macs + 27 * SPEC.width**2 * 2 * 64 * 96 // 4
+    assert module_work.macs == graph_work.macs + more_macs + 27 * WIDTH**2 * 2 * 64 * 96 // 4
     image = 4 * 3 * 2 * 64 * 96
     assert module_work.bytes == pytest.approx(graph_work.bytes + 4 * more_weights + image // 16 + image // 4, rel=2e-3)
     # What it counts is there: the module's own numbers.
@@ -81,13 +82,11 @@ def test_a_network_and_its_graph_cost_the_same(tiny: Tiny) -> None:
 def test_the_published_network_costs_what_its_paper_says() -> None:
     import torch
 
-    from mimo.networks.mimo_unet import MIMOUNet
-
-    spec, shape = ModelSpec("mimo-unet", 8, 32), Shape(1, 256, 256)
+    spec, shape = mimo_unet(32, 8), Shape(1, 256, 256)
     with torch.device("meta"):
-        work = work_of_module(MIMOUNet(spec), shape)
+        work = work_of_module(build(spec), shape)
     assert work.macs is not None
-    assert work.macs - heads(spec, shape)[1] == pytest.approx(63.7e9, rel=2e-3)
+    assert work.macs - heads(32, shape)[1] == pytest.approx(63.7e9, rel=2e-3)
 
 
 def test_a_module_in_half_with_what_it_makes_itself() -> None:

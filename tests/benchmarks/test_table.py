@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from benchmarks import table as module
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
-from benchmarks.peers import Published
 from benchmarks.roofline import Ceiling
 from benchmarks.schema import check_report
 from benchmarks.table import Tools, table
@@ -28,6 +27,8 @@ from mimo.artifact import Artifact, open_artifact
 from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable, ExportError
 from mimo.files import sha256_of
+from mimo.networks.entry import Published
+from mimo.networks.registry import ADOPTED
 from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 
@@ -236,7 +237,7 @@ def test_on_a_runtime_the_network_goes_through_its_file(ceilings: list[tuple[Dev
     assert row["export"]["tensorrt_rtx"] == "not installed" or row["export"]["tensorrt_rtx"].startswith("ok (")
     assert exported == ["one.onnx"], "once for the fate and the row together"
     artifact = open_artifact(tmp_path / "one.onnx")
-    assert artifact.spec == ModelSpec.other("one", 4)
+    assert artifact.spec == ModelSpec("one", ADOPTED, {}, 4)
     assert artifact.checkpoint_sha256 == row["sha256"]
 
 

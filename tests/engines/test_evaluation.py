@@ -19,7 +19,8 @@ from mimo import metrics
 from mimo.errors import DataError, EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import sha256_of
 from mimo.networks.checkpoint import Checkpoint
-from mimo.spec import SPECS, Shape, ShapeRange
+from mimo.networks.registry import named
+from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
 from tests.parity_weights import GAIN, PARITY, keys, weights
 
@@ -196,7 +197,7 @@ def one_thread() -> Iterator[None]:
 def test_rot4_is_mimo_unet_plus_plus() -> None:
     reference = np.load(PARITY / "MIMO-UNetPlusPlus.npz")
     state = {key: torch.from_numpy(value) for key, value in weights(keys("MIMO-UNetPlus"), GAIN["MIMO-UNetPlus"]).items()}
-    plus = PyTorchEngine(Checkpoint(SPECS["mimo-unet-plus"], state, Path("parity"), "", {}))
+    plus = PyTorchEngine(Checkpoint(named("mimo-unet-plus"), state, Path("parity"), "", {}))
     once = np.load(PARITY / "MIMO-UNetPlus.npz")["full"]
     result = restore_rot4(plus, reference["x"][0])
     np.testing.assert_allclose(result, reference["full"][0], atol=1e-4)

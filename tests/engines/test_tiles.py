@@ -21,8 +21,8 @@ from engines.tiles import (
     restore_tiled,
 )
 from mimo.errors import EngineError, ShapeError
-from mimo.networks.mimo_unet import MIMOUNet
-from mimo.spec import ModelSpec, Shape, ShapeRange
+from mimo.networks.registry import build, mimo_unet
+from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
 
 
@@ -212,8 +212,8 @@ def test_another_layout_is_a_defect_of_the_caller(image: Image) -> None:
 def network() -> Engine:
     """The real network, small, its weights large enough for what is far away to be seen."""
     torch.manual_seed(0)
-    spec = ModelSpec("tiny", 1, 8)
-    model = MIMOUNet(spec).eval()
+    spec = mimo_unet(8, 1)
+    model = build(spec).eval()
     for parameter in model.parameters():
         parameter.data *= 1.5
 

@@ -17,11 +17,12 @@ from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_network
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import ExportError
+from mimo.networks.registry import ADOPTED
 from mimo.onnx_stats import summarise
 from mimo.spec import ModelSpec
 
 HALF, FLOAT, INT64 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-SPEC = ModelSpec.other("halves", 8)
+SPEC = ModelSpec("halves", ADOPTED, {}, 8)
 
 
 class Halves(nn.Module):
@@ -117,7 +118,7 @@ def test_a_graph_of_another_network_is_never_written(
     with pytest.raises(ExportError, match="differs from its source"):
         export_network(nn.Identity(), SPEC, "", tmp_path / "other.onnx")
     with pytest.raises(ExportError, match=r"8\*h x 8\*w, not batch x 3 x 16\*h x 16\*w"):
-        export_network(nn.Identity(), ModelSpec.other("sixteen", 16), "", tmp_path / "other.onnx")
+        export_network(nn.Identity(), ModelSpec("sixteen", ADOPTED, {}, 16), "", tmp_path / "other.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

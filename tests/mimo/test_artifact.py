@@ -19,7 +19,8 @@ from mimo.artifact import Artifact, Receipt, artifact_from, open_artifact, sidec
 from mimo.errors import ArtifactError
 from mimo.files import sha256_of
 from mimo.networks.checkpoint import load_checkpoint
-from mimo.spec import SPECS, Shape, ShapeRange
+from mimo.networks.registry import named
+from mimo.spec import Shape, ShapeRange
 from tests.tiny import SPEC, Tiny
 
 SHAPES = ShapeRange(Shape(1, 64, 64), Shape(1, 720, 1280), Shape(4, 2160, 3840))
@@ -45,7 +46,7 @@ def engine(tmp_path: Path) -> Artifact:
         format="tensorrt-rtx",
         precision="mixed",
         io="float16",
-        spec=SPECS["mimo-unet"],
+        spec=named("mimo-unet"),
         checkpoint_sha256="c" * 64,
         parent="mimo-unet.fp16.onnx",
         parent_sha256="d" * 64,

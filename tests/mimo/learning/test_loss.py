@@ -9,8 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from mimo.learning.loss import deblur_loss
-from mimo.networks.mimo_unet import MIMOUNet
-from mimo.spec import SPECS
+from mimo.networks.registry import build, named
 from tests.parity_weights import GAIN, PARITY, image, keys, weights
 
 REFERENCE = json.loads((PARITY / "loss.json").read_text())
@@ -18,7 +17,7 @@ REFERENCE = json.loads((PARITY / "loss.json").read_text())
 
 @pytest.fixture(scope="module")
 def outputs() -> list[torch.Tensor]:
-    network = MIMOUNet(SPECS["mimo-unet"]).eval()
+    network = build(named("mimo-unet")).eval()
     filled = weights(keys("MIMO-UNet"), GAIN["MIMO-UNet"])
     network.load_state_dict({key: torch.from_numpy(value) for key, value in filled.items()})
     with torch.inference_mode():

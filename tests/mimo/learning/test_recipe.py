@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mimo.errors import TrainingError
 from mimo.learning.recipe import Recipe, Session, parse_augment
-from mimo.spec import SPECS
+from mimo.networks.registry import named
 
-AUTHORS = Recipe(SPECS["mimo-unet"], (Path("GOPRO"),))
+AUTHORS = Recipe(named("mimo-unet"), (Path("GOPRO"),))
 
 
 def test_the_defaults_are_the_authors() -> None:
@@ -28,12 +28,12 @@ def test_the_defaults_are_the_authors() -> None:
 def test_epochs_become_steps_and_iterations_take_their_place() -> None:
     assert AUTHORS.steps(2103, 1) == math.ceil(3000 * 2103 / 4)
     assert AUTHORS.steps(2103, 2) == math.ceil(3000 * 2103 / 8)
-    assert Recipe(SPECS["mimo-unet"], (Path("x"),), iterations=7).steps(2103, 2) == 7
+    assert Recipe(named("mimo-unet"), (Path("x"),), iterations=7).steps(2103, 2) == 7
 
 
 @given(steps=st.integers(1, 10_000), warmup=st.integers(0, 1000))
 def test_cosine_rises_falls_and_never_leaves_its_range(steps: int, warmup: int) -> None:
-    recipe = Recipe(SPECS["mimo-unet"], (Path("x"),), schedule="cosine", warmup=warmup, lr=1.0)
+    recipe = Recipe(named("mimo-unet"), (Path("x"),), schedule="cosine", warmup=warmup, lr=1.0)
     rates = [
         recipe.learning_rate(step, steps=steps, epoch=0) for step in {0, warmup // 2, warmup, steps // 2, steps - 1, steps}
     ]
@@ -69,7 +69,7 @@ def test_so_does_a_session(wrong: dict[str, Any]) -> None:
 
 def test_json_and_back() -> None:
     full = Recipe(
-        SPECS["mimo-unet-small"],
+        named("mimo-unet-small"),
         (Path("a"), Path("b")),
         validation=Path("v"),
         init=Path("w.safetensors"),

@@ -18,7 +18,7 @@ from mimo.files import sha256_of
 from mimo.learning.recipe import Recipe, Session
 from mimo.learning.state import read_run
 from mimo.learning.train import resume, train
-from mimo.spec import ModelSpec
+from mimo.networks.registry import mimo_unet
 from tests.mimo.learning.training_data import recipe, start, write_dataset
 
 WORKER = "tests.mimo.learning.training_worker"
@@ -38,7 +38,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """Everything that has a state of its own: dropout (20 blocks), a running mean, a schedule, several epochs."""
     return recipe(
         write_dataset(tmp_path_factory.mktemp("data"), val=1),
-        spec=ModelSpec("mimo-unet-w4-b20", 20, 4),
+        spec=mimo_unet(4, 20),
         iterations=STEPS,
         schedule="cosine",
         warmup=3,

@@ -18,7 +18,7 @@ from mimo.learning.recipe import Recipe, Session
 from mimo.learning.state import Watchdog, read_run
 from mimo.learning.train import resume, train
 from mimo.networks.checkpoint import load_checkpoint
-from mimo.spec import ModelSpec
+from mimo.networks.registry import mimo_unet
 from tests.mimo.learning.training_data import TINY, recipe, write_dataset, write_pairs
 
 QUIET = Session(device="cpu", workers=0, tensorboard=False, log_every=1)
@@ -120,7 +120,7 @@ def test_init_continues_from_a_checkpoint_and_refuses_another_network(data: Path
     first, second = (load_checkpoint(tmp_path / run / "weights.safetensors") for run in ("first", "second"))
     assert all(torch.allclose(first.state[key], second.state[key], atol=1e-9) for key in first.state)
     assert second.lineage["init_sha256"] == first.sha256
-    other = ModelSpec("mimo-unet-w4-b2", 2, 4)
+    other = mimo_unet(4, 2)
     with pytest.raises(TrainingError, match="--model mimo-unet-w8-b1"):
         train(recipe(data, init=begin, spec=other), tmp_path / "third", QUIET)
     assert not (tmp_path / "third").exists()

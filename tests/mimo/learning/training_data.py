@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from mimo.images import Photo, write_photo
 from mimo.learning.recipe import Recipe
-from mimo.spec import ModelSpec
+from mimo.networks.registry import mimo_unet
 
 ROOT = Path(__file__).parents[3]
-TINY = ModelSpec("mimo-unet-w8-b1", 1, 8)
+TINY = mimo_unet(8, 1)
 
 
 def picture(seed: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from mimo.networks.mimo_unet import MIMOUNet, double, half
-from mimo.spec import SPECS, ModelSpec
+from mimo.networks.registry import build, mimo_unet, named
+from mimo.spec import ModelSpec
 from tests.parity_weights import GAIN, PARITY, image, keys, weights
 
-VARIANTS = {"MIMO-UNet": SPECS["mimo-unet"], "MIMO-UNetPlus": SPECS["mimo-unet-plus"]}
+VARIANTS = {"MIMO-UNet": named("mimo-unet"), "MIMO-UNetPlus": named("mimo-unet-plus")}
 
 
 def on_meta(spec: ModelSpec) -> MIMOUNet:
     """Shapes without numbers."""
     with torch.device("meta"):
-        return MIMOUNet(spec).eval()
+        network = build(spec).eval()
+    assert isinstance(network, MIMOUNet)
+    return network
 
 
 def filled(variant: str) -> MIMOUNet:
@@ -81,8 +84,8 @@ def multiply_accumulates(network: MIMOUNet, height: int, width: int) -> int:
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_network_sees_as_far_as_its_context_says(blocks: int) -> None:
-    spec = ModelSpec("seeing", blocks, 4)
-    network = MIMOUNet(spec).double().eval()
+    spec = mimo_unet(4, blocks)
+    network = build(spec).double().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.abs() + 1e-3)  # nothing cancels and no ReLU closes: every path is seen
@@ -103,7 +106,7 @@ def test_the_network_sees_as_far_as_its_context_says(blocks: int) -> None:
 @pytest.mark.parametrize("size", [(16, 16), (20, 44), (64, 36)])
 def test_outputs_have_the_sizes_of_the_three_scales(size: tuple[int, int]) -> None:
     height, width = size
-    outputs = on_meta(ModelSpec("any", 1, 8))(torch.empty(2, 3, height, width, device="meta"))
+    outputs = on_meta(mimo_unet(8, 1))(torch.empty(2, 3, height, width, device="meta"))
     assert [tuple(output.shape) for output in outputs] == [(2, 3, height // n, width // n) for n in (4, 2, 1)]
 
 

@@ -19,16 +19,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.peers import PEERS
-from benchmarks.peers.weights import load_peer
 from mimo.errors import CheckpointError
+from mimo.networks.checkpoint import load_checkpoint
 from mimo.networks.dmphn import DMPHN
 from mimo.networks.mprnet import MPRNet
 from mimo.networks.mtrnn import MTRNN
 from mimo.networks.nafnet import NAFNet
+from mimo.networks.registry import NETWORKS, build, named
 from tests.parity_weights import PARITY, image, keys, weights
 
 State = dict[str, Tensor]
+
+PEERS = {
+    variant.name: variant for entry in NETWORKS for variant in entry.variants if variant.weights and entry.name != "mimo-unet"
+}
 
 BUILD: dict[str, Callable[[], nn.Module]] = {
     "DMPHN-1-2-4": lambda: DMPHN(stages=1),
@@ -110,8 +114,8 @@ def test_mprnet_gives_the_authors_images_of_all_stages_and_deploys_the_last() ->
     ],
 )
 def test_parameters_and_cost_are_the_published_ones(name: str, giga: float, within: float) -> None:
-    network = on_meta(PEERS[name].build)
-    assert sum(parameter.numel() for parameter in network.parameters()) == PEERS[name].parameters
+    network = on_meta(lambda: build(named(name)))
+    assert sum(parameter.numel() for parameter in network.parameters()) == PEERS[name].weights
     with FlopCounterMode(display=False) as counter:
         output = network(torch.empty(1, 3, 720, 1280, device="meta"))
     assert output.shape == (1, 3, 720, 1280)
@@ -122,36 +126,36 @@ def test_parameters_and_cost_are_the_published_ones(name: str, giga: float, with
 
 def test_the_parameters_are_those_of_the_table() -> None:
     published = {"dmphn": 21_697_572, "mt-rnn": 2_635_547, "mprnet": 20_127_073, "nafnet-32": 17_111_907}
-    assert {name: PEERS[name].parameters for name in published} == published
-    assert f"{PEERS['nafnet-64'].parameters / 1e6:.1f}" == "67.9"
+    assert {name: PEERS[name].weights for name in published} == published
+    assert f"{(PEERS['nafnet-64'].weights or 0) / 1e6:.1f}" == "67.9"
 
 
 # The registry.
 
 
-def test_the_registry_names_its_networks_and_what_is_published() -> None:
-    assert list(PEERS) == ["dmphn", "mt-rnn", "mprnet", "nafnet-32", "nafnet-64"]
-    assert all(peer.name == name for name, peer in PEERS.items())
+def test_what_is_published_stands_beside_its_network() -> None:
     reported = {
-        peer.title: (peer.published.psnr, peer.published.async_seconds, peer.published.sync_seconds, peer.published.gpu)
-        for peer in PEERS.values()
+        variant.title: (published.psnr, published.async_seconds, published.sync_seconds, published.gpu)
+        for entry in NETWORKS
+        for variant in entry.variants
+        if (published := variant.published)
     }
     assert reported == {
         "DMPHN": (31.20, 0.308, 0.588, "RTX 3090"),
         "MT-RNN": (31.15, 0.031, 0.394, "RTX 3090"),
         "MPRNet": (32.66, 0.075, 1.474, "RTX 3090"),
+        "MIMO-UNet": (31.73, 0.012, 0.130, "RTX 3090"),
+        "MIMO-UNet+": (32.45, 0.025, 0.282, "RTX 3090"),
         "NAFNet-32": (32.87, None, None, None),
         "NAFNet-64": (33.71, None, None, None),
     }
     with pytest.raises(FrozenInstanceError):
-        PEERS["dmphn"].title = "other"  # type: ignore[misc]
+        NETWORKS[0].name = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_network_takes_its_size_multiple_and_needs_it(name: str) -> None:
-    network, multiple = on_meta(PEERS[name].build), PEERS[name].size_multiple
-    assert not network.training
-    assert not any(parameter.requires_grad for parameter in network.parameters())
+    network, multiple = on_meta(lambda: build(named(name))).eval(), named(name).size_multiple
     shape = (2, 3, 3 * multiple, 5 * multiple)
     assert network(torch.empty(shape, device="meta")).shape == shape
     with pytest.raises(RuntimeError):
@@ -159,7 +163,7 @@ def test_a_network_takes_its_size_multiple_and_needs_it(name: str) -> None:
 
 
 def test_the_registry_needs_no_torch() -> None:
-    program = "import sys; from benchmarks.peers import PEERS; assert PEERS; sys.exit('torch' in sys.modules)"
+    program = "import sys; from mimo.networks.registry import NETWORKS; assert NETWORKS; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
 
@@ -195,6 +199,10 @@ def numbered(build: Callable[[], nn.Module]) -> State:
     return {key: torch.tensor(1 / (1 + number)).expand(value.shape) for number, (key, value) in enumerate(state.items())}
 
 
+def load_network(path: Path) -> nn.Module:
+    return load_checkpoint(path).build()
+
+
 def same(network: nn.Module, state: State) -> bool:
     loaded = network.state_dict()
     return list(loaded) == list(state) and all(torch.equal(loaded[key], value) for key, value in state.items())
@@ -225,7 +233,7 @@ def path(tmp_path: Path) -> Path:
 )
 def test_a_state_dict_is_found_in_its_layout(mtrnn: State, path: Path, layout: Callable[[State], object]) -> None:
     torch.save(layout(mtrnn), path)
-    network = load_peer("mt-rnn", path)
+    network = load_network(path)
     assert isinstance(network, MTRNN)
     assert same(network, mtrnn)
     assert not network.training
@@ -236,7 +244,7 @@ def test_a_state_dict_is_found_in_its_layout(mtrnn: State, path: Path, layout: C
 
 def test_safetensors_and_half_precision_load(mtrnn: State, path: Path) -> None:
     save_file({key: value.half().contiguous() for key, value in mtrnn.items()}, path)
-    assert same(load_peer("mt-rnn", path), {key: value.half().float() for key, value in mtrnn.items()})
+    assert same(load_network(path), {key: value.half().float() for key, value in mtrnn.items()})
 
 
 def test_dmphn_loads_from_one_file_for_each_part(tmp_path: Path) -> None:
@@ -249,16 +257,16 @@ def test_dmphn_loads_from_one_file_for_each_part(tmp_path: Path) -> None:
     for part, tensors in parts.items():
         torch.save({f"module.{key}": value for key, value in tensors.items()}, tmp_path / f"{part}.pkl")
     (tmp_path / "readme.txt").write_text("not a part")
-    assert same(load_peer("dmphn", tmp_path), state)
+    assert same(load_network(tmp_path), state)
 
     (tmp_path / "decoder_s3_lv2.pkl").rename(tmp_path / "decoder_lv2.pkl")
-    with pytest.raises(CheckpointError, match=r"lacks 1 of the 24 files .* decoder_s3_lv2\.pkl"):
-        load_peer("dmphn", tmp_path)
+    with pytest.raises(CheckpointError, match=r"lacks 1 of the 24 files of DMPHN, decoder_s3_lv2"):
+        load_network(tmp_path)
 
 
-def test_only_dmphn_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="MPRNet are one file"):
-        load_peer("mprnet", tmp_path)
+def test_a_folder_of_anything_else_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder and lacks 6 of the 6 files of DMPHN"):
+        load_checkpoint(tmp_path)
 
 
 def test_all_aliases_of_mprnet_stay_one_parameter(path: Path) -> None:
@@ -266,19 +274,15 @@ def test_all_aliases_of_mprnet_stay_one_parameter(path: Path) -> None:
     aliases = [key for key in state if key.endswith("body.1.weight")]
     shared = torch.tensor([0.125])
     torch.save({"state_dict": {**state, **dict.fromkeys(aliases, shared)}}, path)
-    network = load_peer("mprnet", path)
+    network = load_network(path)
     assert len(aliases) == 55
     assert len({id(network.get_parameter(alias)) for alias in aliases}) == 1
     assert torch.equal(network.get_parameter(aliases[0]), shared)
 
 
-def test_another_width_is_refused_with_the_first_few_names(path: Path) -> None:
+def test_the_width_is_read_from_the_shapes(path: Path) -> None:
     torch.save({"params": numbered(lambda: NAFNet(64))}, path)
-    with pytest.raises(
-        CheckpointError, match=r"NAFNet-32: 0 keys are missing, 0 unknown and \d+ of another shape, intro\.weight,"
-    ):
-        load_peer("nafnet-32", path)
-    assert isinstance(load_peer("nafnet-64", path), NAFNet)
+    assert load_checkpoint(path).spec == named("nafnet-64")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +294,6 @@ def test_another_width_is_refused_with_the_first_few_names(path: Path) -> None:
         (lambda s: {**s, "conv1_1.0.bias": torch.full((32,), torch.nan)}, r"conv1_1\.0\.bias holds NaN"),
         (lambda s: {**s, "conv1_1.0.bias": torch.zeros(32, dtype=torch.int64)}, "no dense floating-point weights"),
         (lambda s: {**s, "conv1_1.0.bias": torch.zeros(32).to_sparse()}, "no dense floating-point weights"),
-        (lambda s: {**s, "epoch": 3}, "not a state dict of tensors"),
         (lambda s: {3: torch.zeros(1)}, "not a state dict of tensors"),
         (lambda s: [1, 2], "not a state dict"),
     ],
@@ -300,7 +303,7 @@ def test_what_is_no_checkpoint_of_the_network_is_refused(
 ) -> None:
     torch.save(spoil(mtrnn), path)
     with pytest.raises(CheckpointError, match=message):
-        load_peer("mt-rnn", path)
+        load_network(path)
 
 
 class Hostile:
@@ -320,19 +323,17 @@ def test_a_pickle_that_wants_to_run_code_is_refused(mtrnn: State, tmp_path: Path
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
     assert evidence.is_dir(), "the pickle is no threat: this test shows nothing"
     evidence.rmdir()
-    for name, target in (("mt-rnn", tmp_path / "one.pth"), ("dmphn", tmp_path / "encoder_s1_lv1.pkl")):
+    for target in (tmp_path / "one.pth", tmp_path / "encoder_s1_lv1.pkl"):
         target.write_bytes(buffer.getvalue())
         with pytest.raises(CheckpointError, match="wants to run code"):
-            load_peer(name, target)
+            load_checkpoint(target)
         assert not evidence.exists()
 
 
 def test_damaged_and_absent_files_are_errors_of_the_user(mtrnn: State, path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not there"):
-        load_peer("mt-rnn", path)
+        load_network(path)
     torch.save(mtrnn, path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="damaged"):
-        load_peer("mt-rnn", path)
-    with pytest.raises(CheckpointError, match="choose one of dmphn, mt-rnn"):
-        load_peer("mtrnn", path)
+        load_network(path)

@@ -22,18 +22,18 @@ from mimo.errors import CheckpointError, MimoError, OutputError
 from mimo.files import sha256_of
 from mimo.networks import pretrained as published
 from mimo.networks.checkpoint import load_checkpoint
-from mimo.networks.mimo_unet import MIMOUNet
 from mimo.networks.pretrained import PUBLISHED, Published, fetch, named, record_of
-from mimo.spec import SPECS
+from mimo.networks.registry import build
+from mimo.networks.registry import named as network_named
 
-SPEC = SPECS["mimo-unet-small"]
+SPEC = network_named("mimo-unet-small")
 
 
 def pickled(seed: int, spec_name: str = SPEC.name) -> bytes:
     """A file as the authors publish them."""
     torch.manual_seed(seed)
     file = io.BytesIO()
-    torch.save({"model": MIMOUNet(SPECS[spec_name]).state_dict()}, file)
+    torch.save({"model": build(network_named(spec_name)).state_dict()}, file)
     return file.getvalue()
 
 
@@ -347,7 +347,7 @@ def test_the_list_is_the_authors_three_files() -> None:
         "166sufeHcdDTgXHNbCRzTC4T6DzuflB5m",
         "1N3n-ozw1twt96ohX4tjsSAIcHrlNwHZ7",
     }
-    assert all(entry.spec_name in SPECS for entry in PUBLISHED.values())
+    assert all(network_named(entry.spec_name) for entry in PUBLISHED.values())
     assert named("mimo-unet-plus-gopro").spec_name == "mimo-unet-plus"
     with pytest.raises(CheckpointError, match="mimo-unet-gopro, mimo-unet-plus-gopro"):
         named("mimo-unet")

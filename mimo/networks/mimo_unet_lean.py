@@ -19,7 +19,7 @@ class LeanMIMOUNet(MIMOUNet):
     """``network`` with other fusions: for inference only, equal to it but for the rounding of sums in another order."""
 
     def __init__(self, network: MIMOUNet) -> None:
-        super().__init__(network.spec)
+        super().__init__(network.width, network.residual_blocks)
         self.load_state_dict(network.state_dict())
         self.fusions = nn.ModuleList(_Fusion(cast(FeatureFusion, fusion), level) for level, fusion in enumerate(self.AFFs))
         del self.AFFs
