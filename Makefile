@@ -1,4 +1,4 @@
-# make demo: from nothing to sharp pictures. make test: everything that CI runs.
+# make demo: from nothing to sharp pictures. make test: everything that CI runs. make check: lint and the quick tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -6,7 +6,7 @@ MIMO := $(BIN)/mimo
 DEMO := demo
 PHOTOGRAPHS := $(CURDIR)/mimo/photographs
 
-.PHONY: demo test lint install clean
+.PHONY: demo test check lint install clean
 
 install: $(VENV)/installed
 
@@ -33,11 +33,17 @@ demo: $(VENV)/installed
 	@echo "verification report:  $(DEMO)/verification.json"
 	@echo "latencies:            $(DEMO)/bench.html (numbers: bench.json)"
 
-test: $(VENV)/installed
+test: lint
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# What runs in under two minutes on two cores; the tests marked slow are left to make test.
+check: lint
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
