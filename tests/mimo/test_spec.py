@@ -124,6 +124,8 @@ def test_the_context_of_a_tile(name: str, context: int) -> None:
     [
         ("1x720x1280", Shape(1, 720, 1280)),
         ("720x1280", Shape(1, 720, 1280)),
+        ("2x3x720x1280", Shape(2, 720, 1280)),
+        (" 720x1280 ", Shape(1, 720, 1280)),
         ("4X16x17", Shape(4, 16, 17)),
     ],
 )
@@ -138,7 +140,8 @@ def test_sizes_are_read(text: str, shape: Shape) -> None:
         "720",
         "720x",
         "x720x1280",
-        "1x3x720x1280",
+        "1x4x720x1280",
+        "1x3x3x720x1280",
         "axb",
         "-1x64x64",
         "64.0x64",
