@@ -11,16 +11,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from engines.runtimes.base import Engine
 from engines.tiles import plan_for, restored_tiles
+from mimo.containers.identify import Format
 from mimo.errors import EngineError, ImageError, OutputError, ShapeError
 from mimo.files import cause_of
-from mimo.images import PHOTO_SUFFIXES, Photo, check_format, read_photo, write_photo
+from mimo.images import (
+    PHOTO_SUFFIXES,
+    Photo,
+    Samples,
+    check_format,
+    check_kind,
+    decode_photo,
+    encode_photo,
+    read_photo,
+    write_photo,
+)
+from mimo.spec import SMALLEST_SIDE
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,25 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A photograph that was written, and what of its file besides the pixels could not be kept, in words."""
+
+    source: Path
+    lost: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.source}: not kept: {'; '.join(self.lost)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A restored photograph's file, and what of its source could not be kept, in words."""
+
+    data: bytes
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What became of each photograph."""
 
@@ -65,6 +98,83 @@ class Report:
     failed: tuple[Failure, ...]
     seconds: float
     """Spent restoring, on the wall clock; decoding and encoding not included."""
+    notes: tuple[Note, ...] = ()
+    """Of those photographs alone that lost something."""
+
+
+def restore_bytes(
+    engine: Engine,
+    data: bytes,
+    name: str = "the photograph",
+    format: Format | None = None,
+    *,
+    tile: int | None = None,
+    context: int | None = None,
+    strength: float = 1.0,
+    step: Callable[[int, int], None] = lambda tile, tiles: None,
+) -> Restored:
+    """A photograph's file -> that of the restored one, with everything besides the pixels as :func:`encode_photo` keeps it.
+
+    ``name`` is what messages call it; ``format`` is the result's, by default the source's. ``tile`` and ``context`` as in
+    ``plan_for``; ``strength`` from 0 (the source) to 1 (the result) mixes the two; ``step`` is told the tiles done and their
+    number, first with none done.
+
+    Raises :class:`ImageError`, :class:`ShapeError`, :class:`EngineError`, and ``ValueError`` for another ``strength``.
+    """
+    photo = decode_photo(data, name)
+    kind = format or photo.format
+    assert kind is not None
+    # Known now, not after minutes of work.
+    check_kind(kind, photo, name)
+    encoded = encode_photo(restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step), kind, name)
+    return Restored(encoded.data, encoded.notes)
+
+
+def restore_photo(
+    engine: Engine,
+    photo: Photo,
+    *,
+    tile: int | None = None,
+    context: int | None = None,
+    strength: float = 1.0,
+    step: Callable[[int, int], None] = lambda tile, tiles: None,
+) -> Photo:
+    """``photo`` restored, arguments as in :func:`restore_bytes`.
+
+    Its pixels become float a tile at a time: all at once they would be four times the memory. Where it is fully transparent
+    it stays as it is, and the network sees the colour of the visible neighbours there. Sides that are shorter than the engine
+    takes are continued by reflection, and cut off again.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be from 0 to 1, got {strength}")
+    seen = _large_enough(engine, photo.visible())
+    plan = plan_for(engine, seen.height, seen.width, tile=tile, context=context)
+    step(0, len(plan.tiles))
+    samples = photo.samples.copy()
+    for done, (box, restored) in enumerate(restored_tiles(engine, plan, seen.crop), 1):
+        pixels = restored
+        if strength < 1:
+            pixels = restored * np.float32(strength) + seen.crop(box.rows, box.columns) * np.float32(1 - strength)
+        # Of a continued side only what the photograph has; of a transparent place nothing.
+        place = samples[box.rows, box.columns]
+        height, width = place.shape[:2]
+        new = photo.quantised(pixels)[:height, :width]
+        hidden = None if photo.hidden is None else photo.hidden[box.rows, box.columns]
+        place[...] = new if hidden is None else np.where(hidden[:, :, None], place, new)
+        step(done, len(plan.tiles))
+    return replace(photo, samples=samples)
+
+
+def _large_enough(engine: Engine, photo: Photo) -> Photo:
+    """``photo``, continued to the right and downwards where it is smaller than ``engine`` takes."""
+    least = engine.shapes.min if engine.shapes else None
+    height = max(photo.height, SMALLEST_SIDE, least.height if least else 0)
+    width = max(photo.width, SMALLEST_SIDE, least.width if least else 0)
+    if (height, width) == (photo.height, photo.width):
+        return photo
+    missing = ((0, height - photo.height), (0, width - photo.width), (0, 0))
+    samples = cast(Samples, np.pad(photo.samples, missing, mode="symmetric"))
+    return replace(photo, samples=samples, alpha=None)
 
 
 def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
@@ -106,10 +216,13 @@ def deblur_photographs(
     *,
     tile: int | None = None,
     context: int | None = None,
+    strength: float = 1.0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Deblur every photograph of :func:`find_photographs` into ``out``; ``tile`` and ``context`` as in ``plan_for``.
+    """Deblur every photograph of :func:`find_photographs` into ``out``; the other arguments as in :func:`restore_bytes`.
+
+    A result gets the time of its photograph, so that both sort alike.
 
     A result that is there is skipped unless ``overwrite``: files appear whole or not at all, so what is there is done, and
     a run that was broken off is taken up by the same command. A photograph that cannot be read, restored or encoded is
@@ -126,17 +239,19 @@ def deblur_photographs(
     _check_folder(out)
     done: list[Path] = []
     failed: list[Failure] = []
+    notes: list[Note] = []
     seconds = 0.0
 
-    def finish(job: Job, writing: Future[None]) -> None:
+    def finish(job: Job, writing: Future[tuple[str, ...]]) -> None:
         try:
-            writing.result()
+            if lost := writing.result():
+                notes.append(Note(job.source, lost))
             done.append(job.target)
         except ImageError as error:
             failed.append(Failure(job.source, str(error)))
 
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
-        pending: tuple[Job, Future[None]] | None = None
+        pending: tuple[Job, Future[tuple[str, ...]]] | None = None
         for index, (job, reading) in enumerate(_read_ahead(decoder, todo)):
 
             def step(tile: int, tiles: int, job: Job = job, index: int = index) -> None:
@@ -146,28 +261,17 @@ def deblur_photographs(
             try:
                 photo = reading.result()
                 begin = time.perf_counter()
-                restored = _restored(engine, photo, tile, context, step)
+                restored = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step)
                 seconds += time.perf_counter() - begin
             except (ImageError, ShapeError, EngineError) as error:
                 failed.append(Failure(job.source, str(error)))
                 continue
             if pending is not None:
                 finish(*pending)
-            pending = job, encoder.submit(write_photo, job.target, restored)
+            pending = job, encoder.submit(_write, job, restored)
         if pending is not None:
             finish(*pending)
-    return Report(tuple(done), skipped, tuple(failed), seconds)
-
-
-def _restored(engine: Engine, photo: Photo, tile: int | None, context: int | None, step: Callable[[int, int], None]) -> Photo:
-    """``photo`` restored. Its pixels become float a tile at a time: all at once they would be four times the memory."""
-    plan = plan_for(engine, photo.height, photo.width, tile=tile, context=context)
-    step(0, len(plan.tiles))
-    samples = np.empty_like(photo.samples)
-    for done, (box, pixels) in enumerate(restored_tiles(engine, plan, photo.crop), 1):
-        samples[box.rows, box.columns] = photo.quantised(pixels)
-        step(done, len(plan.tiles))
-    return replace(photo, samples=samples)
+    return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes))
 
 
 def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
@@ -184,6 +288,14 @@ def _read(job: Job) -> Photo:
     # Known now, not after minutes of work.
     check_format(job.target, photo)
     return photo
+
+
+def _write(job: Job, photo: Photo) -> tuple[str, ...]:
+    notes = write_photo(job.target, photo)
+    with suppress(OSError):  # Not every file system keeps times.
+        status = job.source.stat()
+        os.utime(job.target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return notes
 
 
 def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:

@@ -29,8 +29,9 @@ MEMORY = 3_000_000_000
 """Bytes that a process restoring one photograph after the other aims to stay within when nobody chose a tile."""
 FIXED_BYTES = 350_000_000
 """Of these: Python, the runtime, the weights and libvips."""
-BYTES_PER_IMAGE_PIXEL = 36
-"""Of these, for each pixel of a photograph: itself, its result, and its neighbours being decoded and encoded, at 16 bits."""
+BYTES_PER_IMAGE_PIXEL = 60
+"""Of these, for each pixel of a photograph: itself, its file, its result, and its neighbours being decoded and encoded, at
+16 bits."""
 BYTES_PER_TILE_PIXEL: dict[Runtime, int] = {
     "onnxruntime": 2700,
     "openvino": 2500,

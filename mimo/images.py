@@ -1,28 +1,33 @@
-"""Photographs: read at their own depth, written back in their own format, with what a camera stored beside the pixels.
+"""Photographs: read at their own depth, written back in their own format, with all that the file carries besides pixels.
 
-libvips does the decoding; it is imported by the first call that needs it. PNG, JPEG, TIFF and WebP are read. HEIC is not:
-the libvips that pip installs comes without the patented HEVC decoder.
+libvips does the decoding and the coding of pixels; it is imported by the first call that needs it. What surrounds them is
+copied by :mod:`mimo.containers`. PNG, JPEG, TIFF and WebP are read. HEIC is not: the libvips that pip installs comes
+without the patented HEVC decoder.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimo.containers import webp
+from mimo.containers.assemble import Result, orientation_of, other_container, same_container
+from mimo.containers.change import Change
+from mimo.containers.identify import Format, foreign, format_of, refused_tiff, unread
+from mimo.containers.ifd import MalformedError
+from mimo.containers.tiff import EMPTY, further_pages
 from mimo.errors import ImageError
 from mimo.files import write_bytes
-from mimo.spec import SMALLEST_SIDE
+from mimo.transparency import filled
 
-Format = Literal["jpeg", "png", "tiff", "webp"]
 Pixels = NDArray[np.float32]
 """(3,H,W) float32 RGB in [0,1], in the colour space of the photograph's ICC profile."""
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -46,14 +51,9 @@ _SAVE_OPTIONS: dict[Format, dict[str, Any]] = {
     # 4:4:4: halving the chroma would blur again what was just deblurred.
     "jpeg": {"Q": 95, "subsample_mode": "off"},
     "png": {},
-    "tiff": {"compression": "deflate", "predictor": "horizontal"},
     "webp": {"Q": 95, "smart_subsample": True},
 }
 _CURE = "convert it to an RGB or grey PNG, JPEG, TIFF or WebP of 8 or 16 bits first."
-# Nothing that describes how the old file was coded.
-_KEPT = re.compile(
-    r"exif-|icc-profile-data$|xmp-data$|iptc-data$|photoshop-data$|resolution-unit$|image-description$|png-comment-"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +63,12 @@ class Photo:
     samples: Samples
     alpha: NDArray[np.uint8] | NDArray[np.uint16] | None
     """(H,W), of the samples' type; it never passes through the network."""
-    metadata: tuple[tuple[str, int, Any], ...] = ()
-    """libvips' name, GType and value of each item kept: EXIF, ICC profile, XMP, IPTC, comments, orientation (always 1)."""
-    resolution: tuple[float, float] = (1.0, 1.0)
-    """Pixels per millimetre, across and down."""
+    source: bytes = b""
+    """The file it was read from, whole; empty for a picture that came from none."""
+    format: Format | None = None
+    """Of ``source``."""
+    orientation: int = 1
+    """The EXIF orientation that ``source`` has and that was undone, 1 to 8."""
 
     @property
     def height(self) -> int:
@@ -92,6 +94,26 @@ class Photo:
     def pixels(self) -> Pixels:
         """The whole photograph as the network takes it: C-contiguous (3,H,W), made anew at 12 bytes a pixel."""
         return self.crop(slice(None), slice(None))
+
+    @cached_property
+    def opaque(self) -> bool:
+        """Whether nothing of it is transparent."""
+        return self.alpha is None or bool((self.alpha == self._peak).all())
+
+    @cached_property
+    def hidden(self) -> NDArray[np.bool_] | None:
+        """(H,W): where it is fully transparent, so that its colour means nothing; None where that is nowhere."""
+        if self.alpha is None:
+            return None
+        hidden: NDArray[np.bool_] = self.alpha == 0
+        return hidden if hidden.any() else None
+
+    def visible(self) -> Photo:
+        """The same with the colour of fully transparent pixels taken from the visible ones around them.
+
+        What a transparent pixel hides would otherwise leak into the visible rim.
+        """
+        return self if self.hidden is None else replace(self, samples=filled(self.samples, self.hidden))
 
     def crop(self, rows: slice, columns: slice) -> Pixels:
         """A rectangle as the network takes it, C-contiguous (3,h,w); a grey photograph gives three equal channels."""
@@ -119,43 +141,39 @@ class Photo:
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright photograph, read from the header alone. Raises :class:`ImageError`."""
-    with _header(path) as image:
-        return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    """Height and width of the upright photograph, read without decoding it. Raises :class:`ImageError`."""
+    data = _bytes_of(path)
+    with _header(data, str(path)) as (image, kind):
+        return (image.width, image.height) if orientation_of(kind, data) >= 5 else (image.height, image.width)
 
 
 def read_photo(path: Path) -> Photo:
-    """Read a photograph and turn it upright as its EXIF orientation says. A palette becomes RGB, 1 to 7 bits become 8.
+    """Read a photograph file, see :func:`decode_photo`. Raises :class:`ImageError`, for a missing file too."""
+    return decode_photo(_bytes_of(path), str(path))
 
-    Raises :class:`ImageError` for a file that is missing, damaged, cut off, in another format, CMYK, floating point,
-    animated or of several pages, under 16 pixels on a side or of more than :data:`MOST_PIXELS`.
+
+def decode_photo(data: bytes, name: str) -> Photo:
+    """Decode a photograph, turned upright as its EXIF orientation says. A palette becomes RGB, 1 to 7 bits become 8.
+
+    ``name`` is what messages call it. Raises :class:`ImageError` for data that is damaged, cut off, in another format or
+    of a kind that the decoder lacks, CMYK, floating point, animated or of several pictures, or of more than
+    :data:`MOST_PIXELS`.
     """
-    with _header(path) as image:
+    with _header(data, name) as (image, kind):
         has_alpha = image.hasalpha()
-        names = [name for name in image.get_fields() if _KEPT.match(name) and name != "exif-ifd0-Orientation"]
-        metadata = {name: (image.get_typeof(name), image.get(name)) for name in names}
-        if image.get_typeof("orientation"):
-            metadata["orientation"] = (image.get_typeof("orientation"), 1)
-        resolution = (image.xres, image.yres)
-        orientation = _orientation(image)
+        orientation = orientation_of(kind, data)
         if orientation > 1:
-            if "xmp-data" in metadata:  # which may repeat the orientation
-                kind, xmp = metadata["xmp-data"]
-                metadata["xmp-data"] = (kind, re.sub(rb"""(tiff:Orientation(?:>|=["']))[2-8]""", rb"\g<1>1", xmp))
-            if orientation >= 5:
-                resolution = (image.yres, image.xres)
             # Turning takes the pixels in another order than they are stored in, hence the copy.
-            image = image.copy_memory().autorot()  # noqa: PLW2901
+            image = image.copy_memory()  # noqa: PLW2901
+        image = image.copy()  # noqa: PLW2901
+        image.set_type(_vips().GValue.gint_type, "orientation", orientation)
+        image = image.autorot()  # noqa: PLW2901
         buffer = image.write_to_memory()
         flat: Samples = np.frombuffer(buffer, np.uint8) if image.format == "uchar" else np.frombuffer(buffer, np.uint16)
         decoded = flat.reshape(image.height, image.width, image.bands)
     colours = image.bands - has_alpha
-    return Photo(
-        samples=decoded[:, :, :colours],
-        alpha=decoded[:, :, colours] if has_alpha else None,
-        metadata=tuple((name, kind, value) for name, (kind, value) in metadata.items()),
-        resolution=resolution,
-    )
+    alpha = decoded[:, :, colours] if has_alpha else None
+    return Photo(decoded[:, :, :colours], alpha, data, kind, orientation)
 
 
 def read_rgb(path: Path) -> Pixels:
@@ -163,119 +181,170 @@ def read_rgb(path: Path) -> Pixels:
     return read_photo(path).pixels
 
 
-def check_format(path: Path, photo: Photo) -> None:
-    """Raise :class:`ImageError` unless the format that ``path``'s suffix names can hold ``photo`` without a loss of kind."""
+def format_for(path: Path) -> Format:
+    """The format that ``path``'s suffix names. Raises :class:`ImageError`."""
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ImageError(f"{path}: no photograph can be written under this suffix; use {', '.join(sorted(PHOTO_SUFFIXES))}.")
+    return kind
+
+
+def check_format(path: Path, photo: Photo) -> None:
+    """Raise :class:`ImageError` unless the format that ``path``'s suffix names can hold ``photo`` without a loss of kind."""
+    check_kind(format_for(path), photo, str(path))
+
+
+def check_kind(kind: Format, photo: Photo, name: str) -> None:
+    """As :func:`check_format`, for a format rather than a suffix."""
     if kind in ("jpeg", "webp") and photo.bits > 8:
-        raise ImageError(f"{path}: {kind.upper()} holds 8 bits per sample and the photograph has 16; name it .png or .tif.")
-    if kind == "jpeg" and photo.alpha is not None:
-        raise ImageError(f"{path}: JPEG holds no transparency and the photograph has some; name it .png, .tif or .webp.")
+        raise ImageError(f"{name}: {kind.upper()} holds 8 bits per sample and the photograph has 16; name it .png or .tif.")
+    if kind == "jpeg" and not photo.opaque:
+        raise ImageError(f"{name}: JPEG holds no transparency and the photograph has some; name it .png, .tif or .webp.")
+    if kind == "webp" and max(photo.height, photo.width) > 16383:
+        raise ImageError(f"{name}: WebP holds at most 16383 pixels a side; name it .png or .tif.")
+    if kind == "jpeg" and max(photo.height, photo.width) > 65500:
+        raise ImageError(f"{name}: JPEG holds at most 65500 pixels a side; name it .png or .tif.")
 
 
-def write_photo(path: Path, photo: Photo, pixels: Pixels | None = None) -> None:
+@dataclass(frozen=True)
+class Encoded:
+    """A photograph's file, and what of its source could not be kept."""
+
+    data: bytes
+    notes: tuple[str, ...] = ()
+    """In words, such as ``the thumbnail in EXIF``."""
+
+
+def write_photo(path: Path, photo: Photo, pixels: Pixels | None = None) -> tuple[str, ...]:
     """Write ``photo`` atomically, with ``pixels`` (3,H,W) in place of its own where given; clamped and rounded.
 
-    The suffix says the format. PNG and TIFF are lossless and keep the bit depth; JPEG is written at quality 95 without
-    chroma subsampling, WebP at quality 95. Alpha, EXIF, ICC profile and resolution are the photograph's.
+    The suffix says the format. Returns the notes of :func:`encode_photo`.
 
     Raises :class:`ImageError` when the format cannot hold the photograph, :class:`~mimo.errors.OutputError` when the
     file cannot be written; either way whatever stood at ``path`` is untouched.
     """
-    check_format(path, photo)
     samples = photo.samples if pixels is None else photo.quantised(pixels)
     if samples.shape != photo.samples.shape:
         raise ValueError(f"pixels of {samples.shape[:2]} do not belong to a photograph of {photo.samples.shape[:2]}")
+    encoded = encode_photo(replace(photo, samples=samples), format_for(path), str(path))
     # Encoded in memory, so that a full disk is an OSError that says so rather than a text of libvips.
-    write_bytes(path, _encoded(path, photo, samples))
+    write_bytes(path, encoded.data)
+    return encoded.notes
 
 
-def _encoded(path: Path, photo: Photo, samples: Samples) -> bytes:
-    vips = _vips()
-    if photo.alpha is not None:
-        samples = np.concatenate([samples, photo.alpha[:, :, None]], axis=2)
-    height, width, bands = samples.shape
-    colours = {8: ("b-w", "srgb"), 16: ("grey16", "rgb16")}[photo.bits]
+def encode_photo(photo: Photo, kind: Format, name: str) -> Encoded:
+    """``photo`` as a file of the format ``kind``; ``name`` is what messages call it.
+
+    PNG and TIFF are lossless and keep the bit depth; JPEG is written at quality 95 without chroma subsampling, WebP without
+    loss where its source had none, else at quality 95. In its own format everything that the source carries besides pixels
+    goes along byte for byte, but for orientation, sizes and thumbnails; in another, what that has a place for.
+
+    Raises :class:`ImageError` when the format cannot hold the photograph.
+    """
+    check_kind(kind, photo, name)
+    alpha = photo.alpha if kind != "jpeg" else None
+    samples = photo.samples if alpha is None else np.concatenate([photo.samples, alpha[:, :, None]], axis=2)
+    change = Change(photo.width, photo.height, not photo.grey, photo.orientation)
+    result = Result(samples, alpha is not None, b"" if kind == "tiff" else _coded(photo, kind, samples, name))
     try:
-        image = vips.Image.new_from_memory(
-            np.ascontiguousarray(samples), width, height, bands, "uchar" if photo.bits == 8 else "ushort"
-        ).copy(interpretation=colours[not photo.grey], xres=photo.resolution[0], yres=photo.resolution[1])
-        for name, kind, value in photo.metadata:
-            image.set_type(kind, name, value)
-        # Setting the EXIF block brought it back; it shows the blurred picture.
-        image.remove("jpeg-thumbnail-data")
-        chosen = _FORMATS[path.suffix.lower()]
-        encoded: bytes = getattr(image, f"{chosen}save_buffer")(**_SAVE_OPTIONS[chosen])
-    except vips.Error as error:
-        raise ImageError(f"{path} could not be encoded ({_reason(error)}): choose another format by its suffix.") from error
+        if photo.format == kind:
+            data, notes = same_container(kind, photo.source, result, change)
+        elif photo.format is not None:
+            data, notes = other_container(photo.format, kind, photo.source, result, change)
+        elif kind == "tiff":
+            data, notes = same_container(kind, EMPTY, result, change)
+        else:
+            return Encoded(result.picture)
+    except MalformedError as error:
+        raise ImageError(f"{name} could not be encoded ({error}): choose another format by its suffix.") from error
+    return Encoded(data, tuple(notes))
+
+
+def _coded(photo: Photo, kind: Format, samples: Samples, name: str) -> bytes:
+    """The pixels as libvips codes them, with nothing besides."""
+    height, width, bands = samples.shape
+    options = _SAVE_OPTIONS[kind]
+    if kind == "webp" and (photo.format in ("png", "tiff") or (photo.format == "webp" and webp.is_lossless(photo.source))):
+        options = {"lossless": True, "exact": True}
+    colours = {8: ("b-w", "srgb"), 16: ("grey16", "rgb16")}[photo.bits]
+    with _vips_errors(f"{name} could not be encoded", "choose another format by its suffix."):
+        image = (
+            _vips()
+            .Image.new_from_memory(
+                np.ascontiguousarray(samples), width, height, bands, "uchar" if photo.bits == 8 else "ushort"
+            )
+            .copy(interpretation=colours[not photo.grey])
+        )
+        encoded: bytes = getattr(image, f"{kind}save_buffer")(**options, keep="none")
     return encoded
 
 
-@contextmanager
-def _header(path: Path) -> Iterator[Any]:
-    """The libvips image of a file that passed every check a header allows; its pixels can be read within the block."""
-    vips = _vips()
+def _bytes_of(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise ImageError(f"{path} is a folder or a device: give a file.")
-        with path.open("rb", buffering=0) as file:
-            head = file.read(65536)
-            kind = _format_of(head)
-            if kind is None:
-                raise ImageError(f"{path} is no PNG, JPEG, TIFF or WebP picture, whatever its name says: {_CURE}")
-            file.seek(0)
-            # A source, not a name: libvips would take brackets in a name for options and refuses names that are not UTF-8.
-            source = vips.Source.new_from_descriptor(file.fileno())
-            # The loader by its name: libvips would open gain-map JPEGs as something else.
-            image = getattr(vips.Image, f"{kind}load_source")(source, access="sequential", fail_on="error")
-            _check_header(path, image)
-            if kind == "png" and b"acTL" in head.partition(b"IDAT")[0]:
-                raise ImageError(f"{path} is animated: extract the frame you want into a file of its own.")
-            yield image
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError(f"{path} is not there: check the name.") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
+
+
+@contextmanager
+def _vips_errors(what: str, cure: str) -> Iterator[None]:
+    """Whatever libvips or its binding raises becomes an :class:`ImageError`."""
+    vips = _vips()
+    try:
+        yield
     except vips.Error as error:
-        raise ImageError(f"{path} is damaged or cut off ({_reason(error)}): copy it again from where it came.") from error
+        raise ImageError(f"{what} ({_reason(error)}): {cure}") from error
+    except UnicodeDecodeError as error:
+        # The binding takes every text of libvips for UTF-8, that of its messages too.
+        raise ImageError(f"{what}: {cure}") from error
 
 
-def _check_header(path: Path, image: Any) -> None:
+@contextmanager
+def _header(data: bytes, name: str) -> Iterator[tuple[Any, Format]]:
+    """The libvips image of a file that passed every check a header allows; its pixels can be read within the block."""
+    kind = format_of(data[:64])
+    if kind is None:
+        other = foreign(data[:512])
+        what = f"is {other}, which is not read" if other else "is no PNG, JPEG, TIFF or WebP picture, whatever its name says"
+        raise ImageError(f"{name} {what}: {_CURE}")
+    try:
+        with _vips_errors(f"{name} is damaged or cut off", "copy it again from where it came."):
+            # The loader by its name: libvips would open gain-map JPEGs as something else.
+            image = getattr(_vips().Image, f"{kind}load_buffer")(data, access="sequential", fail_on="error")
+            _check_header(name, image, kind, data)
+            yield image, kind
+    except ImageError as error:
+        unknown = unread(kind, data) if error.__cause__ is not None else None
+        if unknown is None:
+            raise
+        raise ImageError(f"{name} is {unknown}, which is not read: {_CURE}") from error.__cause__
+
+
+def _check_header(name: str, image: Any, kind: Format, data: bytes) -> None:
     height, width = image.height, image.width
     if height * width > MOST_PIXELS:
         raise ImageError(
-            f"{path} claims {width} x {height} pixels, over the limit of {MOST_PIXELS // 10**6} megapixels: cut it into parts."
-        )
-    if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(
-            f"{path} has {width} x {height} pixels: each side must have at least {SMALLEST_SIDE}; use a larger one."
+            f"{name} claims {width} x {height} pixels, over the limit of {MOST_PIXELS // 10**6} megapixels: cut it into parts."
         )
     pages = image.get("n-pages") if image.get_typeof("n-pages") else 1
+    if kind == "tiff":
+        if refused := refused_tiff(data):
+            raise ImageError(f"{name} is {refused}, which is not read: {_CURE}")
+        # A thumbnail or a mask beside the picture is no second picture.
+        with suppress(MalformedError):
+            pages = 1 + sum(not subfile & 5 for subfile in further_pages(data))
     if pages > 1:
-        raise ImageError(f"{path} holds {pages} pages or frames: extract the one you want into a file of its own.")
+        raise ImageError(f"{name} holds {pages} pages or frames: extract the one you want into a file of its own.")
+    if kind == "png" and b"acTL" in data[: max(data.find(b"IDAT"), 0)]:
+        raise ImageError(f"{name} is animated: extract the frame you want into a file of its own.")
     if image.format not in ("uchar", "ushort"):
-        raise ImageError(f"{path} has samples of type {image.format}: {_CURE}")
+        raise ImageError(f"{name} has samples of type {image.format}: {_CURE}")
     if image.interpretation not in ("srgb", "rgb", "rgb16", "b-w", "grey16") or image.bands - image.hasalpha() not in (1, 3):
-        raise ImageError(f"{path} is neither RGB nor grey ({image.interpretation}, {image.bands} channels): {_CURE}")
-
-
-def _orientation(image: Any) -> int:
-    """The EXIF orientation, 1 to 8; 5 and above lie on their side. A file without one, or with nonsense, is upright."""
-    value = image.get("orientation") if image.get_typeof("orientation") else 1
-    return int(value) if 1 <= value <= 8 else 1
-
-
-def _format_of(head: bytes) -> Format | None:
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "tiff"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    return None
+        raise ImageError(f"{name} is neither RGB nor grey ({image.interpretation}, {image.bands} channels): {_CURE}")
 
 
 def _reason(error: Any) -> str:

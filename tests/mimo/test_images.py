@@ -20,7 +20,7 @@ from mimo.errors import ImageError, OutputError
 from mimo.images import MOST_PIXELS, PHOTO_SUFFIXES, check_format, photo_size, read_photo, read_rgb, write_photo
 
 SIZE = (24, 40)
-MAKE, ORIENTATION, X_RESOLUTION, Y_RESOLUTION = 0x010F, 0x0112, 0x011A, 0x011B
+MAKE, ORIENTATION, X_RESOLUTION = 0x010F, 0x0112, 0x011A
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -187,8 +187,7 @@ def test_exif_icc_profile_and_resolution_are_kept(tmp_path: Path, suffix: str) -
     write_photo(target, read_photo(source))
     with Image.open(target) as written:
         assert written.info["icc_profile"] == ICC
-        if suffix != ".tif":  # libvips reads no camera tags from TIFF
-            assert written.getexif()[MAKE] == "Camera"
+        assert written.getexif()[MAKE] == "Camera"
         if suffix != ".webp":
             assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
@@ -197,7 +196,8 @@ def test_resolution_turns_with_the_picture(tmp_path: Path) -> None:
     Image.fromarray(smooth()).save(tmp_path / "in.jpg", exif=exif(6), dpi=(300, 150))
     write_photo(tmp_path / "out.jpg", read_photo(tmp_path / "in.jpg"))
     with Image.open(tmp_path / "out.jpg") as written:
-        assert (written.getexif()[X_RESOLUTION], written.getexif()[Y_RESOLUTION]) == (150, 300)
+        assert written.info["dpi"] == (150, 300)
+        assert X_RESOLUTION not in written.getexif()  # nor was it before
 
 
 def test_the_orientation_in_xmp_is_turned_too(tmp_path: Path) -> None:
@@ -263,7 +263,6 @@ def _damaged() -> dict[str, tuple[bytes, str]]:
         "pages.tif": (saved("tiff", rgb, **several), "2 pages"),
         "moving.webp": (saved("webp", rgb, **several), "2 pages or frames"),
         "moving.png": (saved("png", rgb, **several), "animated"),
-        "small.png": (png(noise()[:15]), "at least 16"),
         "bomb.png": (png(noise(), 30_000, 30_000), "200 megapixels"),
         "bomb_of_zeros.png": (png(np.zeros((1, 30_000, 3), np.uint8), height=10_000), "200 megapixels"),
     }
