@@ -151,9 +151,15 @@ def deblur_command(
             help="Pixels around a tile; less than the default is faster and an approximation.", show_default=False, min=0
         ),
     ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="How much of the result: 1 all of it, 0 the photograph as it is, between them a mixture.", min=0, max=1
+        ),
+    ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
 ) -> None:
-    """Photographs in, sharper photographs out: same names, formats, depth, EXIF and colour profile."""
+    """Photographs in, sharper photographs out: all that a file carries besides its pixels is kept."""
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
 
@@ -165,7 +171,11 @@ def deblur_command(
         def show(step: Step) -> None:
             progress(step.source.name, step.index + step.tile / step.tiles, step.count)
 
-        report = deblur_photographs(runner, photographs, out, tile=tile, context=context, overwrite=overwrite, progress=show)
+        report = deblur_photographs(
+            runner, photographs, out, tile=tile, context=context, strength=strength, overwrite=overwrite, progress=show
+        )
+    for note in report.notes:
+        notes.print(f"[yellow]note[/yellow] {escape(str(note))}", soft_wrap=True)
     for failure in report.failed:
         notes.print(f"[red]not done[/red] {escape(f'{failure.source}: {failure.reason}')}", soft_wrap=True)
     screen.print(

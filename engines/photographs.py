@@ -224,7 +224,7 @@ def deblur_photographs(
 
     A result gets the time of its photograph, so that both sort alike.
 
-    A result that is there is skipped unless ``overwrite``: files appear whole or not at all, so what is there is done, and
+    A result that is there is skipped unless ``overwrite`` or the photograph was changed after it: files appear whole or not at all, so what is there is done, and
     a run that was broken off is taken up by the same command. A photograph that cannot be read, restored or encoded is
     reported and the rest is done.
 
@@ -233,7 +233,7 @@ def deblur_photographs(
     finished stays.
     """
     jobs = find_photographs(inputs, out)
-    finished = set() if overwrite else {job.target for job in jobs if job.target.is_file()}
+    finished = set() if overwrite else {job.target for job in jobs if _is_finished(job)}
     skipped = tuple(job.target for job in jobs if job.target in finished)
     todo = [job for job in jobs if job.target not in finished]
     _check_folder(out)
@@ -288,6 +288,15 @@ def _read(job: Job) -> Photo:
     # Known now, not after minutes of work.
     check_format(job.target, photo)
     return photo
+
+
+def _is_finished(job: Job) -> bool:
+    if not job.target.is_file():
+        return False
+    try:
+        return job.source.stat().st_mtime_ns <= job.target.stat().st_mtime_ns
+    except OSError:  # Of a photograph that is gone the result is still there.
+        return True
 
 
 def _write(job: Job, photo: Photo) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ HEAVY = {
     "torch", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "polygraphy", "pyvips", "PIL", "safetensors",
     "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2",
 }  # fmt: skip
-NO_TORCH = ("artifact", "spec", "kinds", "errors", "files", "images", "metrics", "bundled", "onnx_stats")
+NO_TORCH = ("artifact", "spec", "kinds", "errors", "files", "images", "transparency", "metrics", "bundled", "onnx_stats")
 """Modules of ``mimo`` for deployment, where there may be no torch."""
 
 SOURCES = {

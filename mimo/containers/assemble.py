@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from mimo.containers import exif, jpeg, photoshop, png, tiff, webp, xmp
 from mimo.containers.change import Carried, Change, Notes
 from mimo.containers.identify import Format
-from mimo.containers.ifd import MalformedError
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _NAMES: dict[Format, str] = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WebP"}
@@ -38,7 +37,7 @@ def orientation_of(kind: Format, data: bytes) -> int:
 def same_container(kind: Format, source: bytes, result: Result, change: Change) -> tuple[bytes, Notes]:
     """The file of the result, and what could not be kept.
 
-    Raises :class:`MalformedError`.
+    Raises :class:`~mimo.containers.ifd.MalformedError`.
     """
     notes = Notes()
     if kind == "tiff":
@@ -59,17 +58,13 @@ def other_container(kind: Format, target: Format, source: bytes, result: Result,
         return png.embedded(result.picture, carried, notes), notes
     if target == "webp":
         return webp.embedded(result.picture, carried, change, notes), notes
-    try:
-        base = tiff.extended(carried.exif or tiff.EMPTY, carried)
-    except MalformedError:
-        notes.add("EXIF that could not be read")
-        base = tiff.extended(tiff.EMPTY, carried)
+    base = tiff.extended(carried.exif or tiff.EMPTY, carried)
     return tiff.rebuilt(base, result.samples, result.alpha, Change(change.width, change.height, change.colour), notes), notes
 
 
 def _patch(carried: Carried, colour: bool, change: Change, notes: Notes) -> None:
     if carried.exif:
-        carried.exif = exif.patched(carried.exif.removeprefix(b"Exif\0\0"), change, notes)
+        carried.exif = exif.patched(carried.exif.removeprefix(b"Exif\0\0"), change, notes) or None
     if carried.xmp:
         # What stood behind the picture did not come along.
         carried.xmp = xmp.patched(carried.xmp, change, xmp.Dropped(pictures=True, video=True), notes) or None

@@ -32,6 +32,7 @@ from mimo.containers.ifd import (
     swap,
 )
 
+UNREADABLE = "EXIF that is damaged"
 THUMBNAIL = "the thumbnail in EXIF"
 _STRIPS = ((0x0111, 0x0117), (0x0201, 0x0202))
 """Offsets and sizes: of the strips of an uncompressed thumbnail, of a JPEG one."""
@@ -50,15 +51,16 @@ def orientation_of(block: bytes) -> int:
 def patched(block: bytes, change: Change, notes: Notes) -> bytes:
     """``block`` with orientation, sizes and resolution as the result has them, and without its thumbnail.
 
-    The bytes of the thumbnail become zero, or are cut off where nothing comes after them. A block that cannot be read is
-    returned as it is.
+    The bytes of the thumbnail become zero, or are cut off where nothing comes after them. Nothing is left of a block that
+    cannot be read: some readers refuse the whole picture for it.
     """
     data = bytearray(block)
     try:
         layout, at = layout_of(data)
         first = read_directory(data, layout, at)
     except MalformedError:
-        return block
+        notes.add(UNREADABLE)
+        return b""
     patch_directories(data, layout, first, change)
     if first.next:
         _drop_thumbnail(data, layout, first)

@@ -188,7 +188,10 @@ def _patched(segments: Iterable[Segment], change: Change, dropped: xmp.Dropped, 
                 notes.add("the thumbnail in JFIF")
                 data = data[:12] + b"\0\0"
         elif segment.marker == 0xE1 and data.startswith(_EXIF):
-            data = data[:6] + exif.patched(data[6:], change, notes)
+            block = exif.patched(data[6:], change, notes)
+            if not block:
+                continue
+            data = data[:6] + block
         elif segment.marker == 0xE1 and data.startswith(_XMP):
             packet = xmp.patched(data[len(_XMP) :], change, dropped, notes)
             if not packet and len(data) > len(_XMP):

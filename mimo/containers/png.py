@@ -64,7 +64,10 @@ def rebuilt(source: bytes, picture: bytes, change: Change, notes: Notes) -> byte
     convert = _Conversion(theirs, mine[0].data)
     for chunk in theirs:
         behind |= chunk.name == b"IDAT"
-        kept = convert(_patched(chunk, change, notes), notes) if chunk.name not in _CODING else convert.palette(chunk)
+        patched = _patched(chunk, change, notes)
+        if patched is None:
+            continue
+        kept = convert.palette(chunk) if chunk.name in _CODING else convert(patched, notes)
         if kept is not None:
             (after if behind else before).append(kept)
     body = [chunk for chunk in mine if chunk.name == b"IDAT"]
@@ -111,13 +114,14 @@ def embedded(picture: bytes, carried: Carried, notes: Notes) -> bytes:
     return SIGNATURE + b"".join(chunk.encoded() for chunk in (mine[0], *chunks, *body, Chunk(b"IEND", b"")))
 
 
-def _patched(chunk: Chunk, change: Change, notes: Notes) -> Chunk:
+def _patched(chunk: Chunk, change: Change, notes: Notes) -> Chunk | None:
     if not chunk.whole:
         return chunk
     if chunk.name == b"eXIf":
         # Some programs put JPEG's signature before the block.
         head = 6 if chunk.data.startswith(b"Exif\0\0") else 0
-        return Chunk(b"eXIf", chunk.data[:head] + exif.patched(chunk.data[head:], change, notes))
+        block = exif.patched(chunk.data[head:], change, notes)
+        return Chunk(b"eXIf", chunk.data[:head] + block) if block else None
     if change.sideways and chunk.name == b"pHYs" and len(chunk.data) == 9:
         return Chunk(b"pHYs", chunk.data[4:8] + chunk.data[:4] + chunk.data[8:])
     packet = _packet(chunk)

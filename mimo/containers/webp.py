@@ -47,7 +47,8 @@ def rebuilt(source: bytes, picture: bytes, change: Change, notes: Notes) -> byte
             extended = True
         elif name == b"EXIF":
             head = 6 if data.startswith(b"Exif\0\0") else 0
-            chunks.append((name, data[:head] + exif.patched(data[head:], change, notes)))
+            block = exif.patched(data[head:], change, notes)
+            chunks += [(name, data[:head] + block)] if block else []
         elif name == b"XMP ":
             chunks.append((name, xmp.patched(data, change, xmp.Dropped(), notes)))
         elif name == b"C2PA":
