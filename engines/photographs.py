@@ -224,9 +224,9 @@ def deblur_photographs(
 
     A result gets the time of its photograph, so that both sort alike.
 
-    A result that is there is skipped unless ``overwrite`` or the photograph was changed after it: files appear whole or not at all, so what is there is done, and
-    a run that was broken off is taken up by the same command. A photograph that cannot be read, restored or encoded is
-    reported and the rest is done.
+    A result that is there is skipped unless ``overwrite`` or the photograph was changed after it: files appear whole or not
+    at all, so what is there is done, and a run that was broken off is taken up by the same command. A photograph that cannot
+    be read, restored or encoded is reported and the rest is done.
 
     Raises what :func:`find_photographs` raises before anything is read, and :class:`OutputError` when a result cannot be
     written, because the next could not be either. After any exception, Ctrl-C included, no thread is left, and what was

@@ -62,8 +62,7 @@ def patched(block: bytes, change: Change, notes: Notes) -> bytes:
         notes.add(UNREADABLE)
         return b""
     patch_directories(data, layout, first, change)
-    if first.next:
-        _drop_thumbnail(data, layout, first)
+    if first.next and _drop_thumbnail(data, layout, first):
         notes.add(THUMBNAIL)
     return bytes(data)
 
@@ -111,7 +110,8 @@ def picture_of(data: bytes | bytearray, layout: Layout, directory: Directory) ->
     return ranges
 
 
-def _drop_thumbnail(data: bytearray, layout: Layout, first: Directory) -> None:
+def _drop_thumbnail(data: bytearray, layout: Layout, first: Directory) -> bool:
+    """Whether there was a directory of one behind the first."""
     thumbnail: list[Range] = []
     seen, at = {first.at}, first.next
     while at and at not in seen:
@@ -128,3 +128,4 @@ def _drop_thumbnail(data: bytearray, layout: Layout, first: Directory) -> None:
             del data[start:]
         else:
             data[start:end] = bytes(end - start)
+    return bool(thumbnail)
