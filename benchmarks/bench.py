@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from benchmarks.cold_cache import cold_cache
 from benchmarks.compare import ComparePlan, compare
@@ -25,8 +26,8 @@ from benchmarks.measurement import (
     measure,
 )
 from benchmarks.memory import Memory, PeakMemory
-from benchmarks.roofline import Ceiling, Limits, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
-from benchmarks.schema import SCHEMA
+from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
+from benchmarks.roofline import Ceiling, Work, better, limits_of, measure_ceiling, work_of_graph, work_of_module
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
 from engines.sample_images import photograph_batch
@@ -34,6 +35,8 @@ from mimo.artifact import open_artifact, verification_of
 from mimo.errors import ArtifactError, MimoError
 from mimo.files import sha256_of, write_json
 from mimo.spec import Shape
+
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
@@ -51,81 +54,6 @@ class Job:
         return f"{self.path.name} on {self.runtime} {self.device}" + ("" if self.mode == "sync" else f", {self.mode}")
 
 
-@dataclass(frozen=True)
-class Quality:
-    """PSNR in dB against the truth, and who found it."""
-
-    decibel: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured row, or why it could not be measured. ``compute`` is the precision the arithmetic ran in."""
-
-    job: Job
-    shape: Shape
-    sha256: str | None
-    checkpoint_sha256: str | None
-    engine: str
-    compute: str | None
-    verified: str
-    quality: Quality | None = None
-    measurement: Measurement | None = None
-    memory: Memory | None = None
-    limits: Limits | None = None
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as the report holds it: schema 2, seconds and bytes."""
-        measured = self.measurement
-        content: dict[str, Any] = {
-            "file": self.job.path.name,
-            "sha256": self.sha256,
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "engine": self.engine,
-            "runtime": self.job.runtime,
-            "device": self.job.device,
-            "compute": self.compute,
-            "mode": self.job.mode,
-            "in_flight": self.job.in_flight,
-            "shape": str(self.shape),
-            "verified": self.verified,
-            "reason": self.reason,
-            "psnr": asdict(self.quality) if self.quality else None,
-            "memory": self.memory.to_json() if self.memory else None,
-            "limits": self.limits.to_json() if self.limits else None,
-        }
-        return content | (measurement_json(measured) if measured else dict.fromkeys(_MEASURED))
-
-
-def measurement_json(measured: Measurement) -> dict[str, Any]:
-    """A measurement's part of a row."""
-    return {
-        "converged": measured.converged,
-        "settled": measured.settled,
-        "drift": measured.drift,
-        "first_call_seconds": measured.first,
-        "first_after_shape_change_seconds": measured.first_after_change,
-        "summary": measured.summary.to_json(),
-        "enqueued_not_latency": measured.summary_enqueued.to_json() if measured.summary_enqueued else None,
-        "events": measured.summary_events.to_json() if measured.summary_events else None,
-        "samples_seconds": {
-            "warm_up": measured.warm_up,
-            "synchronised": measured.synchronised,
-            "enqueued_not_latency": measured.enqueued,
-            "events": measured.events,
-        },
-        "states": measured.states,
-    }
-
-
-_MEASURED = (
-    "converged", "settled", "drift", "first_call_seconds", "first_after_shape_change_seconds", "summary",
-    "enqueued_not_latency", "events", "samples_seconds", "states",
-)  # fmt: skip
-
-
 class Ceilings:
     """What each device can do at best in each precision, measured when a row first asks for it."""
 
@@ -133,19 +61,33 @@ class Ceilings:
         self._progress = progress
         self._known: dict[tuple[Device, str], Ceiling] = {}
 
-    def limited(self, row: Row, work: Work | None) -> Row:
+    def limited(self, row: R, work: Work | None) -> R:
         """``row`` with its limits; as it is when it was not measured or its ``work`` is not known."""
-        if row.measurement is None or row.compute is None:
+        if row.summary is None or row.compute is None or row.device not in ("cpu", "cuda"):
             return row
-        kind = (row.job.device, row.compute)
+        device: Device = "cpu" if row.device == "cpu" else "cuda"
+        kind = (device, row.compute)
         if kind not in self._known:
-            self._progress(f"what this {row.job.device} can do in {row.compute} at best")
+            self._progress(f"what this {device} can do in {row.compute} at best")
             self._known[kind] = measure_ceiling(*kind)
-        return row if work is None else replace(row, limits=limits_of(work, self._known[kind], row.measurement.median))
+        if work is None:
+            return row
+        return row.model_copy(update={"limits": limits_of(work, self._known[kind], row.summary.median)})
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def settle(self, rows: Sequence[R], works: Sequence[Work | None]) -> tuple[R, ...]:
+        """Measure every ceiling once more, after the rows, and give the rows the better of the two.
+
+        A machine that was busy at the beginning would set the ceilings too low, and every fraction of them too high.
+        """
+        for device, compute in self._known:
+            self._progress(f"what this {device} can do in {compute} at best, once more")
+            self._known[device, compute] = better(self._known[device, compute], measure_ceiling(device, compute))
+        return tuple(self.limited(row, work) for row, work in zip(rows, works, strict=True))
+
+    @property
+    def known(self) -> tuple[Ceiling, ...]:
         """Those measured so far, for the report."""
-        return [ceiling.to_json() for ceiling in self._known.values()]
+        return tuple(self._known.values())
 
 
 def jobs_for(path: Path, *, cuda: bool) -> list[Job]:
@@ -176,7 +118,7 @@ def bench(
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
     finished: Callable[[Row], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> BenchReport:
     """Measure ``jobs`` one after the other at ``shape`` on real photographs; returns the report.
 
     ``limits`` also measures what the device could do at best. With ``json_out`` the report is rewritten, atomically, after
@@ -184,32 +126,30 @@ def bench(
     reason.
     """
     images = photograph_batch(photographs, shape)
-    rows: list[dict[str, Any]] = []
-    report = report_of("bench", shape, plan) | {"ceilings": [], "rows": rows}
+    report = BenchReport(**head(shape), plan=plan)
     ceilings = Ceilings(progress)
+    works: list[Work | None] = []
     for job in jobs:
         progress(str(job))
         row = measure_row(job, images, plan)
         if limits:
-            row = ceilings.limited(row, work_of(job, shape) if row.measurement else None)
-        rows.append(row.to_json())
-        report["ceilings"] = ceilings.to_json()
+            works.append(work_of(job, shape) if row.summary else None)
+            row = ceilings.limited(row, works[-1])
+        report = report.model_copy(update={"ceilings": ceilings.known, "rows": (*report.rows, row)})
         if json_out is not None:
-            write_json(json_out, report)
+            write_json(json_out, report.to_json())
         finished(row)
+    if limits:
+        report = report.model_copy(update={"rows": ceilings.settle(report.rows, works), "ceilings": ceilings.known})
+        if json_out is not None:
+            write_json(json_out, report.to_json())
     return report
 
 
-def report_of(kind: str, shape: Shape, plan: Plan | ComparePlan) -> dict[str, Any]:
-    """The head of a report."""
-    return {
-        "schema": SCHEMA,
-        "kind": kind,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "shape": str(shape),
-        "plan": asdict(plan),
-        "context": describe_machine(),
-    }
+def head(shape: Shape) -> dict[str, Any]:
+    """What every report begins with: its shape, when it was made, and where."""
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"shape": str(shape), "made": made, "context": Machine(**describe_machine())}
 
 
 def compare_jobs(
@@ -220,30 +160,30 @@ def compare_jobs(
     plan: ComparePlan,
     *,
     progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> CompareReport:
     """The report of A against B, both open at once and called in turn on the same photographs.
 
     Raises :class:`MimoError` when one of the two cannot run: then there is nothing to compare.
     """
     images = photograph_batch(photographs, shape)
-    report = report_of("compare", shape, plan)
     with ExitStack() as stack:
         subjects: list[Subject] = []
-        for side, job in (("a", job_a), ("b", job_b)):
+        sides: list[Side] = []
+        for job in (job_a, job_b):
             progress(f"opening {job}")
             sha256 = sha256_of(job.path) if job.path.is_file() else None
             checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
             engine = stack.enter_context(_open(job))
             subjects.append(_subject(job, [engine], images, stack))
-            row = Row(job, shape, sha256, checkpoint_sha256, engine.name, engine.compute, *standing(job, sha256, engine))
-            head = row.to_json()
-            report[side] = {key: head[key] for key in head if key not in _MEASURED}
+            verified, psnr = standing(job, sha256, engine)
+            what = side_of(job, shape, engine, verified) | {"sha256": sha256, "checkpoint_sha256": checkpoint_sha256}
+            sides.append(Side(**what, psnr=psnr))
         progress("warming up")
         calls = [measure(subject, Plan(max_seconds=0)).median for subject in subjects]
         sample_a, sample_b = (partial(_latency, subject) for subject in subjects)
         found = compare(sample_a, sample_b, plan.for_calls(max(calls)), progress=progress)
-        report["comparison"] = found.to_json()
-    return report
+    a, b = sides
+    return CompareReport(**head(shape), plan=plan, a=a, b=b, comparison=found)
 
 
 def _latency(subject: Subject) -> float:
@@ -259,12 +199,12 @@ def measure_row(job: Job, images: Images, plan: Plan) -> Row:
         return not_run(job, shape_of(images), str(error), sha256)
 
     row = measure_engine(lambda: _open(job), partial(standing, job, sha256), job, images, plan)
-    return replace(row, sha256=sha256, checkpoint_sha256=checkpoint_sha256)
+    return row.model_copy(update={"sha256": sha256, "checkpoint_sha256": checkpoint_sha256})
 
 
 def measure_engine(
     opening: Callable[[], Engine],
-    judge: Callable[[Engine], tuple[str, Quality | None]],
+    judge: Callable[[Engine], tuple[Verified, Psnr | None]],
     job: Job,
     images: Images,
     plan: Plan,
@@ -282,15 +222,59 @@ def measure_engine(
 
             measured = measure(_subject(job, engines, images, stack), plan.on(job.device), gauges=read)
             memory = peak.result(engine.memory_bytes)
-            verified, quality = judge(engine)
-            return Row(job, shape, None, None, engine.name, engine.compute, verified, quality, measured, memory)
+            verified, psnr = judge(engine)
+            return measured_row(side_of(job, shape, engine, verified), measured, psnr, memory)
     except MimoError as error:
         return not_run(job, shape, str(error))
 
 
 def not_run(job: Job, shape: Shape, reason: str, sha256: str | None = None) -> Row:
     """The row of what could not be measured."""
-    return Row(job, shape, sha256, None, f"{job.runtime} {job.device}", None, "-", reason=reason)
+    nothing: dict[str, Any] = dict.fromkeys(Row.model_fields)
+    return Row(**nothing | side_of(job, shape, None, "-") | {"sha256": sha256, "reason": reason})
+
+
+def side_of(job: Job, shape: Shape, engine: Engine | None, verified: Verified) -> dict[str, Any]:
+    """The fields that say what ran; the hashes are the caller's."""
+    return {
+        "file": job.path.name,
+        "sha256": None,
+        "checkpoint_sha256": None,
+        "engine": engine.name if engine else f"{job.runtime} {job.device}",
+        "runtime": job.runtime,
+        "device": job.device,
+        "compute": engine.compute if engine else None,
+        "mode": job.mode,
+        "in_flight": job.in_flight,
+        "shape": str(shape),
+        "verified": verified,
+    }
+
+
+def measured_row(side: Mapping[str, Any], measured: Measurement, psnr: Psnr | None = None, memory: Memory | None = None) -> Row:
+    """The row of a measurement, its limits not yet known."""
+    return Row(
+        **side,
+        reason=None,
+        psnr=psnr,
+        memory=memory,
+        limits=None,
+        converged=measured.converged,
+        settled=measured.settled,
+        drift=measured.drift,
+        first_call_seconds=measured.first,
+        first_after_shape_change_seconds=measured.first_after_change,
+        summary=measured.summary,
+        enqueued_not_latency=measured.summary_enqueued,
+        events=measured.summary_events,
+        samples_seconds=Samples(
+            warm_up=measured.warm_up,
+            synchronised=measured.synchronised,
+            enqueued_not_latency=measured.enqueued,
+            events=measured.events,
+        ),
+        states=tuple(State(**state) for state in measured.states),
+    )
 
 
 def shape_of(images: Images) -> Shape:
@@ -311,14 +295,26 @@ def work_of(job: Job, shape: Shape) -> Work | None:
     return work_of_graph(parent, shape) if parent.is_file() else None
 
 
-def speedup(row: Row, baseline: Row | None) -> float | None:
-    """How many times faster ``row`` is than ``baseline``, by their medians; None for rows of different modes."""
-    if row.measurement is None or baseline is None or baseline.measurement is None or row.job.mode != baseline.job.mode:
+def baseline_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The PyTorch row that ``row`` is set against: FP32, of the same checkpoint, device, mode and shape; None without one."""
+
+    def like(one: Row) -> tuple[Any, ...]:
+        return one.checkpoint_sha256, one.device, one.mode, one.in_flight, one.shape
+
+    if row.summary is None or row.checkpoint_sha256 is None:
         return None
-    return baseline.measurement.median / row.measurement.median
+    return next((one for one in rows if one.verified == "reference" and one.summary and like(one) == like(row)), None)
 
 
-def checked_as(path: Path, sha256: str, engine: str) -> tuple[str, Quality | None]:
+def speedup(row: Row, rows: Sequence[Row]) -> float | None:
+    """How many times faster ``row`` is than PyTorch with the same weights (:func:`baseline_of`), by their medians."""
+    baseline = baseline_of(row, rows)
+    if row.summary is None or baseline is None or baseline.summary is None or row.summary.median == 0:
+        return None
+    return baseline.summary.median / row.summary.median
+
+
+def checked_as(path: Path, sha256: str, engine: str) -> tuple[Verified, Psnr | None]:
     """``verified``, ``FAILED`` or ``UNVERIFIED``, and the PSNR found then, from the reports that mimo verify left.
 
     A checkpoint's own PSNR stands in the reports of what was made from it, in the same folder or below the current one.
@@ -334,20 +330,23 @@ def checked_as(path: Path, sha256: str, engine: str) -> tuple[str, Quality | Non
     ]
     if not found:
         return "UNVERIFIED", None
-    status = {"passed": "verified", "failed": "FAILED"}.get(found[0].get("status", ""), "UNVERIFIED")
+    said: dict[str, Verified] = {"passed": "verified", "failed": "FAILED"}
+    status = said.get(found[0].get("status", ""), "UNVERIFIED")
     quality = found[0].get("quality")
     return status, _quality(quality, "candidate") if quality else None
 
 
-def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[str, Quality | None]:
+def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[Verified, Psnr | None]:
     """How the row of ``engine`` is verified, and its PSNR: FP32 in PyTorch is what the others are verified against."""
     verified, quality = checked_as(job.path, sha256 or "", engine.name)
     return ("reference" if job.runtime == "pytorch" and engine.compute == "fp32" else verified), quality
 
 
-def _quality(found: Mapping[str, Any], which: str) -> Quality | None:
+def _quality(found: Mapping[str, Any], which: str) -> Psnr | None:
     value = found.get(which)
-    return Quality(value, f"{found.get('pictures')} pairs, mimo verify") if isinstance(value, float) else None
+    if not isinstance(value, float) or not math.isfinite(value):
+        return None
+    return Psnr(decibel=value, source=f"{found.get('pictures')} pairs, mimo verify")
 
 
 def _entries(report: Path) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -15,7 +15,7 @@ from mimo.spec import Shape
 from mimo.terminal import FAILED, Against, EngineChoice, Images, JsonOut, plain, print_facts, screen, working
 
 if TYPE_CHECKING:
-    from benchmarks.bench import Row
+    from benchmarks.reports import Report
 
 app = typer.Typer()
 
@@ -86,15 +86,14 @@ def bench_command(
     jobs = variants(
         bench_jobs(targets, against, engine), e2e=e2e, throughput=throughput, cuda_graph=cuda_graph, cold_cache=cold_cache
     )
-    rows: list[Row] = []
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     with working("measuring") as say:
-        report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say, finished=rows.append)
-    screen.print(bench_table(rows, shape, sync=sync))
-    for line in bench_remarks(rows):
+        report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say)
+    screen.print(bench_table(report, sync=sync))
+    for line in bench_remarks(report.rows):
         screen.print(line, soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
-    if not any(row.measurement for row in rows):
+    if not any(row.summary for row in report.rows):
         raise typer.Exit(FAILED)
 
 
@@ -164,7 +163,7 @@ def sweep_command(
     with working("measuring") as say:
         report = atlas(one_job(target), shapes, photographs, plan, json_out=json_out, progress=say)
     screen.print(atlas_table(report))
-    for sentence in report["advice"]:
+    for sentence in report.advice:
         screen.print(f"- {escape(sentence)}", soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
 
@@ -242,11 +241,11 @@ def table_command(
             progress=say,
         )
     screen.print(networks_table(report))
-    for row in report["rows"]:
-        if row["reason"]:
-            screen.print(f"[yellow]{escape(row['network'])}: {escape(row['reason'])}[/yellow]", soft_wrap=True)
+    for row in report.rows:
+        if row.reason:
+            screen.print(f"[yellow]{escape(row.network)}: {escape(row.reason)}[/yellow]", soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
-    if all(row["summary"] is None for row in report["rows"]):
+    if all(row.summary is None for row in report.rows):
         raise typer.Exit(FAILED)
 
 
@@ -269,13 +268,13 @@ def doctor_command(json_out: JsonOut = None) -> None:
     screen.print(table, soft_wrap=True)
 
 
-def _write_report(report: Mapping[str, Any], json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:
+def _write_report(report: Report, json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:
     """Write ``report`` to the files that were asked for."""
     from benchmarks.csv_report import report_csv
     from mimo.files import write_bytes, write_json
 
     if json_out is not None:
-        write_json(json_out, report)
+        write_json(json_out, report.to_json())
     if csv_out is not None:
         write_bytes(csv_out, report_csv(report).encode())
     if html_out is not None:

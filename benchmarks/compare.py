@@ -17,8 +17,10 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from benchmarks.units import Fraction, Seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,77 +83,76 @@ class Round:
     """Two blocks of A and two of B, each pair in the order in which it was measured."""
 
     order: Literal["ABBA", "BAAB"]
-    a: tuple[Block, Block]
-    b: tuple[Block, Block]
+    log_ratio: float
+    """Logarithm of A's time over B's, each the geometric mean of its blocks' medians, which cancels a steady drift."""
+    a_seconds: tuple[tuple[Seconds, ...], ...]
+    """By block."""
+    b_seconds: tuple[tuple[Seconds, ...], ...]
+    discarded_seconds: tuple[Seconds, ...]
+    """The first calls of A's blocks and then of B's."""
 
-    @property
-    def log_ratio(self) -> float:
-        """Logarithm of A's time over B's, each the geometric mean of its blocks' medians, which cancels a steady drift."""
-        a, b = (math.fsum(math.log(block.median) for block in blocks) / 2 for blocks in (self.a, self.b))
-        return a - b
-
-    def to_json(self) -> dict[str, Any]:
-        """Seconds, by engine and block; ``discarded`` has the first calls of A's blocks and then of B's."""
-        return {
-            "order": self.order,
-            "log_ratio": self.log_ratio,
-            "a_seconds": [block.samples for block in self.a],
-            "b_seconds": [block.samples for block in self.b],
-            "discarded_seconds": [block.discarded for block in (*self.a, *self.b)],
-        }
+    @classmethod
+    def of(cls, order: Literal["ABBA", "BAAB"], a: tuple[Block, Block], b: tuple[Block, Block]) -> Round:
+        """The round of these blocks."""
+        logarithms = (math.fsum(math.log(block.median) for block in blocks) / 2 for blocks in (a, b))
+        time_a, time_b = logarithms
+        a_seconds, b_seconds = (tuple(block.samples for block in blocks) for blocks in (a, b))
+        return cls(order, time_a - time_b, a_seconds, b_seconds, tuple(block.discarded for block in (*a, *b)))
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What was measured and what it says. All ratios are A's time over B's: above 1, B is faster."""
 
+    verdict: Verdict
+    """What B is, relative to A, see :func:`verdict_of`."""
+    ratio: Fraction
+    """The median of the rounds' ratios."""
+    low: Fraction
+    """With ``high`` the 95 percent bootstrap interval of ``ratio``."""
+    high: Fraction
+    noise: Fraction
+    """The noise floor, 1 or more: the end that lies further from 1 of that interval when A is compared with itself."""
+    converged: bool
+    """Whether the interval ends within the margin of the ratio, both ways."""
     plan: ComparePlan
     rounds: tuple[Round, ...]
     """A against B."""
     floor_rounds: tuple[Round, ...]
     """A against itself: A is ``b`` here too."""
-    ratio: float
-    """The median of the rounds' ratios."""
-    low: float
-    """With ``high`` the 95 percent bootstrap interval of ``ratio``."""
-    high: float
-    noise: float
-    """The noise floor, 1 or more: the end that lies further from 1 of that interval when A is compared with itself."""
 
-    @property
-    def verdict(self) -> Verdict:
-        """What B is, relative to A.
+    @classmethod
+    def of(
+        cls,
+        plan: ComparePlan,
+        rounds: Sequence[Round],
+        floor_rounds: Sequence[Round],
+        *,
+        ratio: float,
+        low: float,
+        high: float,
+        noise: float,
+    ) -> Comparison:
+        """Judge the estimates."""
+        verdict = verdict_of(ratio, low, high, noise, plan.margin)
+        converged = max(high / ratio, ratio / low) <= 1 + plan.margin
+        return cls(verdict, ratio, low, high, noise, converged, plan, tuple(rounds), tuple(floor_rounds))
 
-        ``same``: the whole interval lies within the margin, so that the difference does not matter; or it encloses 1 and
-        lies within the noise floor: a difference that this machine cannot show. ``faster`` and ``slower``: the interval
-        excludes 1, and the ratio is beyond the noise floor. ``undecided``: neither.
-        """
-        excludes_one = self.low > 1 or self.high < 1
-        none = 1 + self.plan.margin if excludes_one else max(1 + self.plan.margin, self.noise)
-        if 1 / none <= self.low and self.high <= none:
-            return "same"
-        if excludes_one and not 1 / self.noise <= self.ratio <= self.noise:
-            return "faster" if self.ratio > 1 else "slower"
-        return "undecided"
 
-    @property
-    def converged(self) -> bool:
-        """Whether the interval ends within the margin of the ratio, both ways."""
-        return max(self.high / self.ratio, self.ratio / self.low) <= 1 + self.plan.margin
+def verdict_of(ratio: float, low: float, high: float, noise: float, margin: float) -> Verdict:
+    """What B is, relative to A.
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields by their names, with ``verdict`` and ``converged``; raw seconds in ``rounds``."""
-        return {
-            "verdict": self.verdict,
-            "ratio": self.ratio,
-            "low": self.low,
-            "high": self.high,
-            "noise": self.noise,
-            "converged": self.converged,
-            "plan": asdict(self.plan),
-            "rounds": [one.to_json() for one in self.rounds],
-            "floor_rounds": [one.to_json() for one in self.floor_rounds],
-        }
+    ``same``: the whole interval lies within the margin, so that the difference does not matter; or it encloses 1 and
+    lies within the noise floor: a difference that this machine cannot show. ``faster`` and ``slower``: the interval
+    excludes 1, and the ratio is beyond the noise floor. ``undecided``: neither.
+    """
+    excludes_one = low > 1 or high < 1
+    none = 1 + margin if excludes_one else max(1 + margin, noise)
+    if 1 / none <= low and high <= none:
+        return "same"
+    if excludes_one and not 1 / noise <= ratio <= noise:
+        return "faster" if ratio > 1 else "slower"
+    return "undecided"
 
 
 def compare(
@@ -187,7 +188,7 @@ def compare(
     # No more than the floor has, where time ran out: it would be that of a shorter comparison.
     measure(sample_b, rounds, len(floor), plan.max_seconds, "A against B")
     (middle, low, high), (_, *floor_ends) = _estimate(rounds, random), _estimate(floor, random)
-    return Comparison(
+    return Comparison.of(
         plan=plan,
         rounds=tuple(rounds),
         floor_rounds=tuple(floor),
@@ -238,8 +239,8 @@ def _round(sample_a: Sampler, sample_b: Sampler, samples: int, *, mirrored: bool
     outer, inner = (sample_b, sample_a) if mirrored else (sample_a, sample_b)
     first, second, third, fourth = (_block(sampler, samples) for sampler in (outer, inner, inner, outer))
     if mirrored:
-        return Round("BAAB", a=(second, third), b=(first, fourth))
-    return Round("ABBA", a=(first, fourth), b=(second, third))
+        return Round.of("BAAB", a=(second, third), b=(first, fourth))
+    return Round.of("ABBA", a=(first, fourth), b=(second, third))
 
 
 def _block(sample: Sampler, samples: int) -> Block:

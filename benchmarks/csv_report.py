@@ -6,12 +6,11 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.reports import BenchReport, Cell, CompareReport, NetworkRow, Report, Row, SweepReport, TableReport
 from mimo.spec import Shape
-
-_Row = Mapping[str, Any]
 
 _SUMMARY = {
     "n": "n",
@@ -28,14 +27,30 @@ _SUMMARY = {
     "cov": "cov",
     "outliers": "outliers",
 }
+_LIMITS = {
+    "macs": "macs",
+    "moved_bytes": "bytes",
+    "compute_fraction": "compute_fraction",
+    "copy_fraction": "copy_fraction",
+    "floor_s": "floor_seconds",
+    "ceiling": "ceiling",
+}
 
 
-def report_csv(report: Mapping[str, Any]) -> str:
-    """The report (schema 2, checked) as CSV with a header line: a line a row, a cell of an atlas, or a round of a comparison.
+def report_csv(report: Report) -> str:
+    """The report as CSV with a header line: a line a row, a cell of an atlas, or a round of a comparison.
 
     What was not measured is empty. Text that a spreadsheet would run as a formula stands behind an apostrophe.
     """
-    lines = _LINES[report["kind"]](report)
+    match report:
+        case BenchReport():
+            lines = [_row(row) for row in report.rows]
+        case TableReport():
+            lines = [_network(row) for row in report.rows]
+        case SweepReport():
+            lines = [_cell(report, cell) for cell in report.grid]
+        case CompareReport():
+            lines = _rounds(report)
     stream = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line))
     writer = csv.DictWriter(stream, names, lineterminator="\n")
@@ -52,68 +67,58 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if len(value) > 1 and value[0] in "=+-@\t\r\n" else value
 
 
-def _bench(report: _Row) -> list[dict[str, Any]]:
-    return [_row(row) for row in report["rows"]]
+def _network(row: NetworkRow) -> dict[str, Any]:
+    published = row.published
+    return {
+        "network": row.network,
+        "way": row.way,
+        **_row(row),
+        "parameters": row.parameters,
+        "network_macs": row.macs,
+        "published_psnr_db": _of(published, "psnr"),
+        "published_async_not_latency_s": _of(published, "async_seconds"),
+        "published_sync_s": _of(published, "sync_seconds"),
+        "published_gpu": _of(published, "gpu"),
+        **{f"export_{name}": result for name, result in row.export},
+    }
 
 
-def _table(report: _Row) -> list[dict[str, Any]]:
+def _cell(report: SweepReport, cell: Cell) -> dict[str, Any]:
+    shape = Shape.parse(cell.shape)
+    return {
+        **{name: getattr(report, name) for name in ("file", "sha256", "engine", "compute")},
+        "shape": cell.shape,
+        "batch": shape.batch,
+        "height": shape.height,
+        "width": shape.width,
+        "median_s": cell.median_seconds,
+        "median_low_s": cell.median_low,
+        "median_high_s": cell.median_high,
+        "n": cell.n,
+        "converged": cell.converged,
+        "first_call_s": cell.first_call_seconds,
+        "memory_peak_bytes": cell.memory_peak_bytes,
+        "reason": cell.reason,
+    }
+
+
+def _rounds(report: CompareReport) -> list[dict[str, Any]]:
+    found = report.comparison
+    # The noise floor first: A against itself.
     return [
         {
-            "network": row["network"],
-            "way": row["way"],
-            **_row(row),
-            "parameters": row["parameters"],
-            "network_macs": row["macs"],
-            "published_psnr_db": _of(row["published"], "psnr"),
-            "published_async_not_latency_s": _of(row["published"], "async_seconds"),
-            "published_sync_s": _of(row["published"], "sync_seconds"),
-            "published_gpu": _of(row["published"], "gpu"),
-            **{f"export_{name}": result for name, result in row["export"].items()},
-        }
-        for row in report["rows"]
-    ]
-
-
-def _atlas(report: _Row) -> list[dict[str, Any]]:
-    lines = []
-    for cell in report["grid"]:
-        shape = Shape.parse(cell["shape"])
-        lines.append(
-            {
-                **{name: report[name] for name in ("file", "sha256", "engine", "compute")},
-                "shape": cell["shape"],
-                "batch": shape.batch,
-                "height": shape.height,
-                "width": shape.width,
-                "median_s": cell["median_seconds"],
-                "median_low_s": cell["median_low"],
-                "median_high_s": cell["median_high"],
-                "n": cell["n"],
-                "converged": cell["converged"],
-                "first_call_s": cell["first_call_seconds"],
-                "memory_peak_bytes": cell["memory_peak_bytes"],
-                "reason": cell["reason"],
-            }
-        )
-    return lines
-
-
-def _compare(report: _Row) -> list[dict[str, Any]]:
-    return [
-        {
-            "file_a": report["a"]["file"],
-            "engine_a": report["a"]["engine"],
-            # The noise floor: A against itself.
-            "file_b": report[other]["file"],
-            "engine_b": report[other]["engine"],
+            "file_a": report.a.file,
+            "engine_a": report.a.engine,
+            "file_b": other.file,
+            "engine_b": other.engine,
             "round": number,
-            "order": one["order"],
-            "ratio": math.exp(one["log_ratio"]),
-            "a_s": _middle(one["a_seconds"]),
-            "b_s": _middle(one["b_seconds"]),
+            "order": one.order,
+            "ratio": math.exp(one.log_ratio),
+            "a_s": _middle(one.a_seconds),
+            "b_s": _middle(one.b_seconds),
         }
-        for other, rounds in (("a", "floor_rounds"), ("b", "rounds"))
-        for number, one in enumerate(report["comparison"][rounds], 1)
+        for other, rounds in ((report.a, found.floor_rounds), (report.b, found.rounds))
+        for number, one in enumerate(rounds, 1)
     ]
 
 
@@ -122,41 +127,24 @@ def _middle(blocks: Sequence[Sequence[float]]) -> float:
     return statistics.geometric_mean(map(statistics.median, blocks))
 
 
-def _row(row: _Row) -> dict[str, Any]:
-    memory, limits = row["memory"], row["limits"]
+def _row(row: Row) -> dict[str, Any]:
     return {
-        **{name: row[name] for name in ("file", "engine", "mode", "in_flight", "shape", "compute", "verified")},
-        **{column: _of(row["summary"], key) for column, key in _SUMMARY.items()},
-        "converged": row["converged"],
-        "settled": row["settled"],
-        "drift": row["drift"],
-        "first_call_s": row["first_call_seconds"],
-        "first_after_shape_change_s": row["first_after_shape_change_seconds"],
-        "enqueued_not_latency_median_s": _of(row["enqueued_not_latency"], "median"),
-        "events_median_s": _of(row["events"], "median"),
-        "psnr_db": _of(row["psnr"], "decibel"),
-        "psnr_source": _of(row["psnr"], "source"),
-        "memory_kind": _of(memory, "kind"),
-        "memory_peak_bytes": _of(memory, "peak_bytes"),
-        "memory_baseline_bytes": _of(memory, "baseline_bytes"),
-        "memory_engine_bytes": _of(memory, "engine_bytes"),
-        "macs": _of(limits, "macs"),
-        "moved_bytes": _of(limits, "bytes"),
-        "compute_fraction": _of(limits, "compute_fraction"),
-        "copy_fraction": _of(limits, "copy_fraction"),
-        "floor_s": _of(limits, "floor_seconds"),
-        "ceiling": _of(limits, "ceiling"),
-        **{name: row[name] for name in ("runtime", "device", "sha256", "checkpoint_sha256", "reason")},
+        **{name: getattr(row, name) for name in ("file", "engine", "mode", "in_flight", "shape", "compute", "verified")},
+        **{column: _of(row.summary, key) for column, key in _SUMMARY.items()},
+        "converged": row.converged,
+        "settled": row.settled,
+        "drift": row.drift,
+        "first_call_s": row.first_call_seconds,
+        "first_after_shape_change_s": row.first_after_shape_change_seconds,
+        "enqueued_not_latency_median_s": _of(row.enqueued_not_latency, "median"),
+        "events_median_s": _of(row.events, "median"),
+        "psnr_db": _of(row.psnr, "decibel"),
+        "psnr_source": _of(row.psnr, "source"),
+        **{f"memory_{name}": _of(row.memory, name) for name in ("kind", "peak_bytes", "baseline_bytes", "engine_bytes")},
+        **{column: _of(row.limits, key) for column, key in _LIMITS.items()},
+        **{name: getattr(row, name) for name in ("runtime", "device", "sha256", "checkpoint_sha256", "reason")},
     }
 
 
-def _of(value: _Row | None, key: str) -> Any:
-    return None if value is None else value[key]
-
-
-_LINES: Mapping[str, Callable[[_Row], list[dict[str, Any]]]] = {
-    "bench": _bench,
-    "table": _table,
-    "atlas": _atlas,
-    "compare": _compare,
-}
+def _of(value: object, key: str) -> Any:
+    return None if value is None else getattr(value, key)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from benchmarks.nvml import Gpu, open_gpu
+from benchmarks.units import Bytes
 from engines.runtimes.base import Device
 
 RESET_PEAK = "5"
@@ -29,17 +30,9 @@ class Memory:
     """
 
     kind: Literal["resident", "device"]
-    peak_bytes: int
-    baseline_bytes: int
-    engine_bytes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "peak_bytes": self.peak_bytes,
-            "baseline_bytes": self.baseline_bytes,
-            "engine_bytes": self.engine_bytes,
-        }
+    peak_bytes: Bytes
+    baseline_bytes: Bytes
+    engine_bytes: Bytes | None = None
 
 
 class PeakMemory:
@@ -88,7 +81,7 @@ class PeakMemory:
         if self._baseline is None or self._peak is None:
             return None
         if self._device == "cuda":
-            return Memory("device", self._peak - self._baseline, self._baseline, engine_bytes)
+            return Memory("device", max(0, self._peak - self._baseline), self._baseline, engine_bytes)
         return Memory("resident", self._peak, self._baseline, engine_bytes)
 
     def _reset(self) -> int | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.bench import Job, Row, speedup
+from benchmarks.bench import speedup
 from benchmarks.context import warnings_of
 from benchmarks.measurement import AGREEMENT
+from benchmarks.reports import BenchReport, CompareReport, Published, Row, SweepReport, TableReport, states_of
 from benchmarks.timing_statistics import SMALLEST_N
 from benchmarks.timing_statistics import Summary as Timing
 from mimo.metrics import LABELS, METRICS, text
@@ -26,24 +27,24 @@ _COLUMNS_ASYNC = ("async (not latency)", "n")
 _COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
 
 
-def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
+def bench_table(report: BenchReport, *, sync: bool) -> Table:
     """Milliseconds a row. Without ``sync``: only the time until the enqueuing call returned, under that name."""
-    title = f"{shape}, milliseconds" + ("" if sync else " until the call returned")
+    title = f"{report.shape}, milliseconds" + ("" if sync else " until the call returned")
     table = _table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC), "checked")
-    baseline = next((row for row in rows if row.verified == "reference" and row.measurement), None)
+    rows = report.rows
     for number, row in enumerate(rows):
-        if number == 0 or row.job.path != rows[number - 1].job.path:
-            table.add_row(f"[bold]{escape(row.job.path.name)}[/bold]")
-        measured, name = row.measurement, f"  {row.engine}" + (f", {_mode(row.job)}" if row.job.mode != "sync" else "")
-        if measured is None:
+        if number == 0 or row.file != rows[number - 1].file:
+            table.add_row(f"[bold]{escape(row.file)}[/bold]")
+        summary, enqueued, name = row.summary, row.enqueued_not_latency, f"  {escape(row.engine)}"
+        name += f", {_mode(row)}" if row.mode != "sync" else ""
+        if summary is None:
             table.add_row(name, "[yellow]not run[/yellow]")
             continue
-        summary, enqueued = measured.summary, measured.summary_enqueued
         returned = _milliseconds(enqueued.median if enqueued else None)
         if not sync:
-            table.add_row(name, returned, str(measured.n), row.verified)
+            table.add_row(name, returned, str(summary.n), row.verified)
             continue
-        ratio = speedup(row, baseline)
+        ratio = speedup(row, rows)
         table.add_row(
             name,
             _milliseconds(summary.median),
@@ -52,7 +53,7 @@ def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
             _milliseconds(summary.maximum),
             str(summary.n),
             returned,
-            f"{summary.median / enqueued.median:.2f}x" if enqueued else "-",
+            f"{summary.median / enqueued.median:.2f}x" if enqueued and enqueued.median else "-",
             "-" if ratio is None else f"{ratio:.2f}x",
             f"{row.limits.compute_fraction:.0%}" if row.limits and row.limits.compute_fraction is not None else "-",
             row.verified,
@@ -63,60 +64,65 @@ def bench_table(rows: Sequence[Row], shape: Shape, *, sync: bool) -> Table:
 def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
     """What a reader must know before using a number: a line a row, and the machine's state once. In rich's markup."""
     for row in rows:
-        name = escape(str(row.job))
-        if (measured := row.measurement) is None:
+        name = escape(str(row))
+        if (summary := row.summary) is None:
             yield f"[yellow]{name}: {escape(row.reason or '')}[/yellow]"
             continue
         doubts = []
-        if not measured.converged:
-            drifted = f"the later half is {measured.drift:+.0%} off the earlier"
-            doubts.append(f"not converged ({drifted if abs(measured.drift) > AGREEMENT else f'n = {measured.n}'})")
-        if not measured.settled:
-            doubts.append(f"warm-up not settled after {sum(measured.warm_up):.0f} s")
+        if not row.converged:
+            drift = row.drift or 0.0
+            drifted = f"the later half is {drift:+.0%} off the earlier"
+            doubts.append(f"not converged ({drifted if abs(drift) > AGREEMENT else f'n = {summary.n}'})")
+        if not row.settled:
+            doubts.append(f"warm-up not settled after {sum(row.taken.warm_up):.0f} s")
         if row.verified in ("FAILED", "UNVERIFIED"):
             doubts.append(row.verified)
-        facts = [f"first call {_milliseconds(measured.first)} ms"]
-        if measured.first_after_change is not None:
-            facts.append(f"after another shape {_milliseconds(measured.first_after_change)} ms")
-        if measured.summary.outliers:
-            facts.append(f"{measured.summary.outliers} outliers, none left out")
-        if (events := measured.summary_events) is not None:
-            facts.append(f"between device events {_milliseconds(events.median)} ms")
+        facts = [f"first call {_milliseconds(row.first_call_seconds)} ms"]
+        if row.first_after_shape_change_seconds is not None:
+            facts.append(f"after another shape {_milliseconds(row.first_after_shape_change_seconds)} ms")
+        if summary.outliers:
+            facts.append(f"{summary.outliers} outliers, none left out")
+        if row.events is not None:
+            facts.append(f"between device events {_milliseconds(row.events.median)} ms")
         yield f"{name}: " + "; ".join([*(f"[yellow]{doubt}[/yellow]" for doubt in doubts), *facts])
-    for warning in warnings_of([state for row in rows if row.measurement for state in row.measurement.states]):
+    for warning in warnings_of(states_of(rows)):
         yield f"[yellow]{escape(warning)}[/yellow]"
-    if any(row.measurement and not row.measurement.converged for row in rows):
+    if any(row.converged is False for row in rows):
         yield "[yellow]Not converged: give it more --max-seconds, or a quieter machine.[/yellow]"
     if any(row.verified == "UNVERIFIED" for row in rows):
         yield "[yellow]UNVERIFIED: mimo verify says whether the result is right; a wrong one may be fast.[/yellow]"
 
 
-def comparison_text(report: Mapping[str, Any]) -> Iterator[str]:
+def comparison_text(report: CompareReport) -> Iterator[str]:
     """The verdict of a compare report in words, in rich's markup."""
-    found, a, b = (report[key] for key in ("comparison", "a", "b"))
-    names = [escape(f"{side['file']} on {side['engine']}") for side in (a, b)]
-    colour = {"faster": "green", "slower": "red"}.get(found["verdict"], "yellow")
-    within = max(found["plan"]["margin"], found["noise"] - 1)
+    found = report.comparison
+    names = [escape(f"{side.file} on {side.engine}") for side in (report.a, report.b)]
+    colour = {"faster": "green", "slower": "red"}.get(found.verdict, "yellow")
+    within = max(found.plan.margin, found.noise - 1)
     verdicts = {"same": f"the same within {within:.1%} as", "undecided": "undecided against"}
-    verdict = verdicts.get(found["verdict"], f"{found['verdict']} than")
+    verdict = verdicts.get(found.verdict, f"{found.verdict} than")
     yield f"B, {names[1]}, is [{colour}]{verdict}[/] A, {names[0]}"
     yield (
-        f"A's time over B's: {found['ratio']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f}, "
-        f"{len(found['rounds'])} rounds); A against itself reaches {found['noise']:.3f} here"
+        f"A's time over B's: {found.ratio:.3f} (95 % interval {found.low:.3f} to {found.high:.3f}, "
+        f"{len(found.rounds)} rounds); A against itself reaches {found.noise:.3f} here"
     )
 
 
-def atlas_table(report: Mapping[str, Any]) -> Table:
+def atlas_table(report: SweepReport) -> Table:
     """A line per size, a column per batch: milliseconds for each image, and the megapixels a second."""
-    cells = {Shape.parse(cell["shape"]): cell for cell in report["grid"]}
+    cells = {Shape.parse(cell.shape): cell for cell in report.grid}
     batches = sorted({shape.batch for shape in cells})
     table = _table(
-        f"{report['file']} on {report['engine']}, milliseconds per image", "size", *map(_batch, batches), "MP/s", "first call"
+        f"{report.file} on {report.engine}, milliseconds per image", "size", *map(_batch, batches), "MP/s", "first call"
     )
     for size in sorted({shape.nchw[2:] for shape in cells}, key=lambda sides: (sides[0] * sides[1], sides)):
         here = {shape.batch: cell for shape, cell in cells.items() if shape.nchw[2:] == size}
-        seconds = {batch: cell["median_seconds"] / batch for batch, cell in here.items() if cell["median_seconds"]}
-        firsts = [cell["first_call_seconds"] / cell["median_seconds"] for cell in here.values() if cell["median_seconds"]]
+        seconds = {batch: cell.median_seconds / batch for batch, cell in here.items() if cell.median_seconds}
+        firsts = [
+            cell.first_call_seconds / cell.median_seconds
+            for cell in here.values()
+            if cell.median_seconds and cell.first_call_seconds is not None
+        ]
         table.add_row(
             f"{size[0]}x{size[1]}",
             *(_milliseconds(seconds.get(batch)) for batch in batches),
@@ -136,26 +142,26 @@ _FOR_FILES = ("MParam", "95 %", "n", "of peak", "async, RTX 3090, published", "e
 """Left out on a terminal, which has no room for them."""
 
 
-def network_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def network_rows(report: TableReport) -> Iterator[tuple[str, ...]]:
     """The cells of the comparison table, a row for each network; seconds."""
-    for row in report["rows"]:
-        summary, enqueued, published = (row[key] or {} for key in ("summary", "enqueued_not_latency", "published"))
-        low, high = summary.get("median_low"), summary.get("median_high")
-        fraction = (row["limits"] or {}).get("compute_fraction")
-        fate = row["export"]
+    for row in report.rows:
+        summary, enqueued, published = row.summary, row.enqueued_not_latency, row.published
+        low, high = (summary.median_low, summary.median_high) if summary else (None, None)
+        fraction = row.limits.compute_fraction if row.limits else None
+        fate = row.export
         yield (
-            row["network"] + (f", {row['way']}" if row["way"] else ""),
-            f"{row['parameters'] / 1e6:.2f}",
-            f"{row['macs'] / 1e9:.1f}",
-            f"{enqueued['median']:.3f}" if enqueued else "-",
-            (f"{summary['median']:.3f}" + ("" if row["converged"] else "*")) if summary else "not run",
+            row.network + (f", {row.way}" if row.way else ""),
+            f"{row.parameters / 1e6:.2f}",
+            "-" if row.macs is None else f"{row.macs / 1e9:.1f}",
+            f"{enqueued.median:.3f}" if enqueued else "-",
+            (f"{summary.median:.3f}" + ("" if row.converged else "*")) if summary else "not run",
             f"{low:.3f}-{high:.3f}" if low is not None else "n<6" if summary else "",
-            str(summary.get("n", "")),
+            str(summary.n) if summary else "",
             "-" if fraction is None else f"{fraction:.0%}",
-            *(f"{published[key]:.{digits}f}" if published.get(key) else "-" for key, digits in _PUBLISHED),
-            "ok" if fate["onnx"] == "ok" else "no",
-            fate["fp16"].replace("untrained weights", "untrained"),
-            "ok" if fate["tensorrt_rtx"].startswith("ok") else _cause(fate["tensorrt_rtx"]),
+            *_published(published),
+            "ok" if fate.onnx == "ok" else "no",
+            fate.fp16.replace("untrained weights", "untrained"),
+            "ok" if fate.tensorrt_rtx.startswith("ok") else _cause(fate.tensorrt_rtx),
         )
 
 
@@ -164,27 +170,31 @@ def _cause(sentence: str) -> str:
     return sentence.split(": ", 1)[-1].split(";", 1)[0].split(". ", 1)[0][:60]
 
 
-_PUBLISHED = (("psnr", 2), ("async_seconds", 3), ("sync_seconds", 3))
+def _published(found: Published | None) -> tuple[str, ...]:
+    if found is None:
+        return "-", "-", "-"
+    times = ("-" if seconds is None else f"{seconds:.3f}" for seconds in (found.async_seconds, found.sync_seconds))
+    return f"{found.psnr:.2f}", *times
 
 
-def networks_table(report: Mapping[str, Any]) -> Table:
+def networks_table(report: TableReport) -> Table:
     """The comparison table for a terminal; seconds, ``*`` where the median did not converge."""
-    row = next((row for row in report["rows"] if row["summary"]), report["rows"][0])
+    row = next((row for row in report.rows if row.summary), report.rows[0])
     shown = [number for number, name in enumerate(_NETWORK_COLUMNS) if name not in _FOR_FILES]
     names = [_NETWORK_COLUMNS[number] for number in shown]
-    table = _table(f"{report['shape']}, {row['engine']}, seconds; * not converged", "network", *names)
+    table = _table(f"{report.shape}, {row.engine}, seconds; * not converged", "network", *names)
     for title, *cells in network_rows(report):
         table.add_row(escape(title), *(escape(cells[number]) for number in shown))
     return table
 
 
-def readme_networks(report: Mapping[str, Any]) -> str:
+def readme_networks(report: TableReport) -> str:
     """The comparison table in Markdown, with the machine above."""
-    context = report["context"]
-    row = next(row for row in report["rows"] if row["summary"])
+    context = report.context
+    row = next(row for row in report.rows if row.summary)
     lines = [
-        f"{report['shape']}, {row['engine']}, on {context['cores']} cores of {context['cpu']}, GPU: "
-        f"{context['gpu'] or 'none'}; seconds, \\* where the median did not converge:",
+        f"{report.shape}, {row.engine}, on {context.cores} cores of {context.cpu}, GPU: "
+        f"{context.gpu or 'none'}; seconds, \\* where the median did not converge:",
         "",
         f"| network | {' | '.join(_NETWORK_COLUMNS)} |",
         f"|{'---|' * (len(_NETWORK_COLUMNS) + 1)}",
@@ -193,27 +203,27 @@ def readme_networks(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def readme_table(report: Mapping[str, Any]) -> str:
+def readme_table(report: BenchReport) -> str:
     """The rows of a bench report, as ``mimo bench --json`` writes it, in Markdown; seconds, with the machine above."""
-    context = report["context"]
-    flags = ", ".join(context["cpu_flags"])
+    context = report.context
+    flags = ", ".join(context.cpu_flags)
     lines = [
-        f"{report['shape']} on {context['cores']} cores of {context['cpu']} ({flags}), GPU: {context['gpu'] or 'none'}:",
+        f"{report.shape} on {context.cores} cores of {context.cpu} ({flags}), GPU: {context.gpu or 'none'}:",
         "",
         "| file | engine | median | 95 % interval | n | of peak | vs eager PyTorch | checked |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    medians = {row["verified"]: row["summary"]["median"] for row in report["rows"] if row["summary"]}
-    for row in report["rows"]:
-        if (summary := row["summary"]) is None:
-            lines.append(f"| {row['file']} | {row['engine']} | not run | | | | | {row['verified']} |")
+    for row in report.rows:
+        if (summary := row.summary) is None:
+            lines.append(f"| {row.file} | {row.engine} | not run | | | | | {row.verified} |")
             continue
-        interval = f"{summary['median_low']:.2f}-{summary['median_high']:.2f} s" if summary["median_low"] else "n too small"
-        median = f"{summary['median']:.2f} s" + ("" if row["converged"] else " (not converged)")
-        ratio = f"{medians['reference'] / summary['median']:.2f}x" if "reference" in medians else "-"
-        fraction = (row["limits"] or {}).get("compute_fraction")
+        interval = f"{summary.median_low:.2f}-{summary.median_high:.2f} s" if summary.median_low else "n too small"
+        median = f"{summary.median:.2f} s" + ("" if row.converged else " (not converged)")
+        faster = speedup(row, report.rows)
+        ratio = "-" if faster is None else f"{faster:.2f}x"
+        fraction = row.limits.compute_fraction if row.limits else None
         peak = "-" if fraction is None else f"{fraction:.0%}"
-        cells = (row["file"], row["engine"], median, interval, summary["n"], peak, ratio, row["verified"])
+        cells = (row.file, row.engine, median, interval, summary.n, peak, ratio, row.verified)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -284,8 +294,8 @@ def _batch(batch: int) -> str:
     return f"batch {batch}"
 
 
-def _mode(job: Job) -> str:
-    return f"{job.in_flight} in flight, each" if job.mode == "throughput" else job.mode
+def _mode(row: Row) -> str:
+    return f"{row.in_flight} in flight, each" if row.mode == "throughput" else row.mode
 
 
 def _spread(summary: Timing) -> str:

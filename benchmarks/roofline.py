@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.context import core_count, last_level_cache_bytes
+from benchmarks.units import Bytes, Count, Fraction, Rate, Seconds
 from engines.runtimes.base import Device
 from mimo.artifact import load_onnx
 from mimo.spec import Shape
@@ -48,28 +49,14 @@ class Ceiling:
     label: str
     device: Device
     compute: str
-    flop_per_second: float | None
-    bytes_per_second: float | None
+    flop_per_second: Rate | None
+    bytes_per_second: Rate | None
     method: str
     """How it was measured: library, size, threads, repetitions; or why not."""
-    product_size: int | None = None
-    product_seconds: tuple[float, ...] = ()
-    copy_bytes: int | None = None
-    copy_seconds: tuple[float, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "label": self.label,
-            "device": self.device,
-            "compute": self.compute,
-            "flop_per_second": self.flop_per_second,
-            "bytes_per_second": self.bytes_per_second,
-            "method": self.method,
-            "product_size": self.product_size,
-            "product_seconds": list(self.product_seconds),
-            "copy_bytes": self.copy_bytes,
-            "copy_seconds": list(self.copy_seconds),
-        }
+    product_size: Count | None = None
+    product_seconds: tuple[Seconds, ...] = ()
+    copy_bytes: Bytes | None = None
+    copy_seconds: tuple[Seconds, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,23 +68,13 @@ class Limits:
     smaller type than the file, or keep all of it in a cache. ``floor_seconds``: the time in which the ceiling would do it.
     """
 
-    macs: int | None
-    bytes: int
-    compute_fraction: float | None
-    copy_fraction: float | None
-    floor_seconds: float | None
+    macs: Count | None
+    bytes: Bytes
+    compute_fraction: Fraction | None
+    copy_fraction: Fraction | None
+    floor_seconds: Seconds | None
     ceiling: str | None
     """Its label."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "macs": self.macs,
-            "bytes": self.bytes,
-            "compute_fraction": self.compute_fraction,
-            "copy_fraction": self.copy_fraction,
-            "floor_seconds": self.floor_seconds,
-            "ceiling": self.ceiling,
-        }
 
 
 def work_of_graph(path: Path, shape: Shape) -> Work:
@@ -146,6 +123,20 @@ def limits_of(work: Work, ceiling: Ceiling | None, median_seconds: float) -> Lim
         copy_fraction=None if copy is None else copy / median_seconds,
         floor_seconds=max((seconds for seconds in (compute, copy) if seconds is not None), default=None),
         ceiling=None if ceiling is None else ceiling.label,
+    )
+
+
+def better(before: Ceiling, after: Ceiling) -> Ceiling:
+    """The higher product and the higher copy of two measurements of one ceiling, each with its own repetitions."""
+    product = max(before, after, key=lambda one: one.flop_per_second or 0.0)
+    copy = max(before, after, key=lambda one: one.bytes_per_second or 0.0)
+    return replace(
+        product,
+        bytes_per_second=copy.bytes_per_second,
+        copy_bytes=copy.copy_bytes,
+        copy_seconds=copy.copy_seconds,
+        method=f"{product.method if product is copy else f'{product.method} (product); {copy.method} (copy)'}; "
+        "the better of two measurements, after the first row and after the last",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.bench import Job, report_of, standing
+from benchmarks.bench import Job, head, standing
 from benchmarks.measurement import Latency, Measurement, Plan, measure
 from benchmarks.memory import PeakMemory
+from benchmarks.reports import Cell, SweepReport
 from engines.runtimes.base import Engine
 from engines.runtimes.opening import open_engine
 from engines.sample_images import photograph_batch
@@ -34,7 +35,7 @@ def atlas(
     *,
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> SweepReport:
     """Measure ``job`` at ``shapes``, smallest first, in one engine; returns the report and rewrites ``json_out`` after each.
 
     A shape whose single call would take longer than ``plan.max_seconds``, judged by the pixels of the one before, is not
@@ -42,18 +43,18 @@ def atlas(
     engine cannot be opened.
     """
     ordered = sorted(set(shapes), key=lambda shape: (shape.batch * shape.height * shape.width, shape))
-    report = report_of("atlas", ordered[-1], plan)
     with open_engine(job.path, job.runtime, job.device, eager=True) as engine:
         sha256 = sha256_of(job.path)
-        report |= {
-            "file": job.path.name,
-            "sha256": sha256,
-            "engine": engine.name,
-            "compute": engine.compute,
-            "verified": standing(job, sha256, engine)[0],
-            "grid": [],
-        }
-        cells: list[dict[str, Any]] = []
+        report = SweepReport(
+            **head(ordered[-1]),
+            plan=plan,
+            file=job.path.name,
+            engine=engine.name,
+            sha256=sha256,
+            compute=engine.compute,
+            verified=standing(job, sha256, engine)[0],
+        )
+        cells: list[Cell] = []
         rate = 0.0
         for shape in ordered:
             progress(f"{shape} on {engine.name}")
@@ -63,19 +64,41 @@ def atlas(
                 )
             else:
                 cells.append(_measured(engine, job, shape, photographs, plan))
-                rate = (cells[-1]["median_seconds"] or 0.0) / _pixels(shape) or rate
-            report |= {"grid": cells, "advice": advice(cells, engine.context, job)}
+                rate = (cells[-1].median_seconds or 0.0) / _pixels(shape) or rate
+            said = tuple(advice(cells, engine.context, job))
+            report = report.model_copy(update={"grid": tuple(cells), "advice": said})
             if json_out is not None:
-                write_json(json_out, report)
+                write_json(json_out, report.to_json())
     return report
 
 
-def advice(grid: Sequence[Mapping[str, Any]], context: int, job: Job) -> list[str]:
-    """What the cells say, in sentences: batches, profiles, tiles, and what a new shape costs. Empty when none was measured."""
-    ran = {Shape.parse(cell["shape"]): cell for cell in grid if cell["median_seconds"] is not None}
-    if not ran:
+class Cost(NamedTuple):
+    """Of a shape whose median is known, in seconds."""
+
+    median: float
+    first_call: float
+
+
+def advice(grid: Sequence[Cell], context: int, job: Job) -> list[str]:
+    """What the converged cells say, in sentences: batches, profiles, tiles, and what a new shape costs.
+
+    A median that is not known is no ground for advice: the shapes that are left out are named, and where none is left that is
+    all that is said. Empty when nothing was measured.
+    """
+    measured = [cell for cell in grid if cell.median_seconds is not None]
+    loose = [cell.shape for cell in measured if not cell.converged]
+    ran = {
+        Shape.parse(cell.shape): Cost(cell.median_seconds, cell.first_call_seconds)
+        for cell in grid
+        if cell.converged and cell.median_seconds and cell.first_call_seconds is not None
+    }
+    if not measured:
         return []
+    if not ran:
+        return ["No cell converged, so nothing can be advised: measure again with more --max-seconds, or a quieter machine."]
+    left_out = [f"From converged cells only: {', '.join(loose)} did not, and nothing here rests on them."] if loose else []
     return [
+        *left_out,
         *_about_batches(ran),
         _about_profiles(ran, job),
         *_about_tiles(ran, context),
@@ -83,11 +106,11 @@ def advice(grid: Sequence[Mapping[str, Any]], context: int, job: Job) -> list[st
     ]
 
 
-def _about_batches(ran: Mapping[Shape, Mapping[str, Any]]) -> list[str]:
+def _about_batches(ran: Mapping[Shape, Cost]) -> list[str]:
     said = []
     compared = False
     for size in sorted({(shape.height, shape.width) for shape in ran}):
-        batches = {shape.batch: cell["median_seconds"] / shape.batch for shape, cell in ran.items() if shape.nchw[2:] == size}
+        batches = {shape.batch: cell.median / shape.batch for shape, cell in ran.items() if shape.nchw[2:] == size}
         if 1 not in batches or len(batches) == 1:
             continue
         compared = True
@@ -102,10 +125,10 @@ def _about_batches(ran: Mapping[Shape, Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _about_profiles(ran: Mapping[Shape, Mapping[str, Any]], job: Job) -> str:
+def _about_profiles(ran: Mapping[Shape, Cost], job: Job) -> str:
     least = [min(shape.nchw[axis] for shape in ran) for axis in (0, 2, 3)]
     most = [max(shape.nchw[axis] for shape in ran) for axis in (0, 2, 3)]
-    best = min(ran, key=lambda shape: ran[shape]["median_seconds"] / _pixels(shape))
+    best = min(ran, key=lambda shape: ran[shape].median / _pixels(shape))
     low, high = ("x".join(map(str, sides)) for sides in (least, most))
     spread = max(_cost(ran, shape) for shape in ran) / _cost(ran, best)
     one = f"mimo build-engine {job.path.name if job.path.suffix == '.onnx' else ''} --min {low} --opt {best} --max {high}"
@@ -117,7 +140,7 @@ def _about_profiles(ran: Mapping[Shape, Mapping[str, Any]], job: Job) -> str:
     return text
 
 
-def _about_tiles(ran: Mapping[Shape, Mapping[str, Any]], context: int) -> list[str]:
+def _about_tiles(ran: Mapping[Shape, Cost], context: int) -> list[str]:
     """The tile for a photograph of 24 megapixels: what a tile keeps is what is left inside its context."""
     if context >= WHOLE_IMAGE:
         return ["How far this network sees is not known, so no tile is sure to equal the whole image: do not tile."]
@@ -126,7 +149,7 @@ def _about_tiles(ran: Mapping[Shape, Mapping[str, Any]], context: int) -> list[s
         inner = [side - 2 * context for side in (shape.height, shape.width)]
         if shape.batch == 1 and min(inner) > 0:
             tiles = math.prod(math.ceil(length / side) for length, side in zip(PHOTOGRAPH, inner, strict=True))
-            costs[shape] = tiles * cell["median_seconds"]
+            costs[shape] = tiles * cell.median
     if not costs:
         return [
             f"No shape here is large enough for a tile with {context} pixels of context on each side: measure "
@@ -141,8 +164,8 @@ def _about_tiles(ran: Mapping[Shape, Mapping[str, Any]], context: int) -> list[s
     ]
 
 
-def _about_first_calls(ran: Mapping[Shape, Mapping[str, Any]]) -> list[str]:
-    penalties = {shape: cell["first_call_seconds"] / cell["median_seconds"] for shape, cell in ran.items()}
+def _about_first_calls(ran: Mapping[Shape, Cost]) -> list[str]:
+    penalties = {shape: cell.first_call / cell.median for shape, cell in ran.items()}
     worst = max(penalties, key=lambda shape: penalties[shape])
     if penalties[worst] < 1.5:
         return ["A first call at a new shape costs little more than a later one: shapes may vary freely."]
@@ -152,12 +175,12 @@ def _about_first_calls(ran: Mapping[Shape, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _cost(ran: Mapping[Shape, Mapping[str, Any]], shape: Shape) -> float:
-    seconds: float = ran[shape]["median_seconds"]
+def _cost(ran: Mapping[Shape, Cost], shape: Shape) -> float:
+    seconds: float = ran[shape].median
     return seconds / _pixels(shape)
 
 
-def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path], plan: Plan) -> dict[str, Any]:
+def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path], plan: Plan) -> Cell:
     try:
         with PeakMemory(job.device) as peak:
             images = photograph_batch(photographs, shape)
@@ -173,22 +196,20 @@ def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path
     return _cell(shape, measured, memory.peak_bytes if memory else None)
 
 
-def _cell(
-    shape: Shape, measured: Measurement | None = None, memory: int | None = None, reason: str | None = None
-) -> dict[str, Any]:
+def _cell(shape: Shape, measured: Measurement | None = None, memory: int | None = None, reason: str | None = None) -> Cell:
     summary = measured.summary if measured else None
-    return {
-        "shape": str(shape),
-        "median_seconds": summary.median if summary else None,
-        "median_low": summary.median_low if summary else None,
-        "median_high": summary.median_high if summary else None,
-        "n": summary.n if summary else None,
-        "converged": measured.converged if measured else None,
-        "first_call_seconds": measured.first if measured else None,
-        "memory_peak_bytes": memory,
-        "reason": reason,
-        "samples_seconds": list(measured.synchronised) if measured else None,
-    }
+    return Cell(
+        shape=str(shape),
+        median_seconds=summary.median if summary else None,
+        median_low=summary.median_low if summary else None,
+        median_high=summary.median_high if summary else None,
+        n=summary.n if summary else None,
+        converged=measured.converged if measured else None,
+        first_call_seconds=measured.first if measured else None,
+        memory_peak_bytes=memory,
+        reason=reason,
+        samples_seconds=measured.synchronised if measured else None,
+    )
 
 
 def _pixels(shape: Shape) -> int:

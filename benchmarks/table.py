@@ -6,18 +6,19 @@ came. Published numbers stand in columns of their own and never enter ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from benchmarks.bench import Ceilings, Job, Quality, Row, measure_engine, not_run, report_of
+from benchmarks.bench import Ceilings, Job, head, measure_engine, not_run
 from benchmarks.fp16_range import psnr_in_fp16
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
+from benchmarks.reports import Fate, NetworkRow, Psnr, Published, Row, TableReport, Verified
 from benchmarks.roofline import Work, work_of_module
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import open_engine
@@ -38,15 +39,6 @@ Exporter = Callable[["nn.Module", ModelSpec, str, Path], Artifact]
 """Writes a network as FP32 ONNX: network, what it is, the hash of its weights, file."""
 Converter = Callable[[Artifact, Path], Artifact]
 """Writes the FP16 graph of an FP32 one."""
-
-
-@dataclass(frozen=True)
-class Fate:
-    """How far a network came: ``ok``, or the first thing that went wrong."""
-
-    onnx: str
-    fp16: str
-    tensorrt_rtx: str
 
 
 @dataclass(frozen=True)
@@ -71,8 +63,8 @@ def table(
     fates: bool = True,
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-    finished: Callable[[Mapping[str, Any]], None] = lambda _: None,
-) -> dict[str, Any]:
+    finished: Callable[[NetworkRow], None] = lambda _: None,
+) -> TableReport:
     """Measure ``networks`` at ``shape`` on ``runtime``, one after the other; returns the report.
 
     Without ``fates`` nothing is exported but what the runtime needs. With ``json_out`` the report is rewritten after each
@@ -80,9 +72,10 @@ def table(
     """
     images = photograph_batch(photographs, shape)
     checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
-    report: dict[str, Any] = report_of("table", shape, plan) | {"ceilings": [], "rows": []}
+    report = TableReport(**head(shape), plan=plan)
     ceilings = Ceilings(progress)
     known: dict[str, Fate] = {}
+    works: list[Work | None] = []
     for network in networks:
         job = Job(Path(network.file), runtime, device)
         progress(f"{network.title} on {runtime} {device}")
@@ -94,14 +87,17 @@ def table(
             row = not_run(job, shape, reason)
         else:
             row = measure_engine(partial(subject.open, job, shape), subject.standing, job, images, plan)
-        row = replace(row, sha256=subject.sha256, checkpoint_sha256=subject.sha256)
+        row = row.model_copy(update={"sha256": subject.sha256, "checkpoint_sha256": subject.sha256})
         work = work_of_module(subject.module, _fitting(network, shape))
-        row = ceilings.limited(row, work)
-        report["ceilings"] = ceilings.to_json()
-        report["rows"].append(_with_network(row, subject, work, known.get(network.name)))
+        works.append(work)
+        full = _with_network(ceilings.limited(row, work), subject, work, known.get(network.name))
+        report = report.model_copy(update={"ceilings": ceilings.known, "rows": (*report.rows, full)})
         if json_out is not None:
-            write_json(json_out, report)
-        finished(report["rows"][-1])
+            write_json(json_out, report.to_json())
+        finished(full)
+    report = report.model_copy(update={"rows": ceilings.settle(report.rows, works), "ceilings": ceilings.known})
+    if json_out is not None:
+        write_json(json_out, report.to_json())
     return report
 
 
@@ -155,7 +151,7 @@ class _Subject:
         shapes = ShapeRange(least, shape.padded(multiple), most, multiple)
         return build_engine(self.converted(), self.tools.folder / f"{self.network.file}.engine", runtime=runtime, shapes=shapes)
 
-    def standing(self, engine: Engine) -> tuple[str, Quality | None]:
+    def standing(self, engine: Engine) -> tuple[Verified, Psnr | None]:
         """Against the module itself, on a real photograph."""
         import torch
 
@@ -187,19 +183,21 @@ class _Subject:
                 engine = "not installed"
             except MimoError as error:
                 engine = str(error)
-        return Fate(onnx, fp16, engine)
+        return Fate(onnx=onnx, fp16=fp16, tensorrt_rtx=engine)
 
 
-def _with_network(row: Row, subject: _Subject, work: Work, fate: Fate | None) -> dict[str, Any]:
+def _with_network(row: Row, subject: _Subject, work: Work, fate: Fate | None) -> NetworkRow:
     network = subject.network
-    return row.to_json() | {
-        "network": network.title,
-        "way": network.way,
-        "parameters": sum(value.numel() for value in subject.module.parameters()),
-        "macs": work.macs,
-        "published": asdict(network.published) if network.published else None,
-        "export": asdict(fate or Fate("not tried", "not tried", "not tried")),
-    }
+    not_tried = Fate(onnx="not tried", fp16="not tried", tensorrt_rtx="not tried")
+    return NetworkRow(
+        **dict(row),
+        network=network.title,
+        way=network.way,
+        parameters=sum(value.numel() for value in subject.module.parameters()),
+        macs=work.macs,
+        published=Published(**asdict(network.published)) if network.published else None,
+        export=fate or not_tried,
+    )
 
 
 def _fitting(network: Network, shape: Shape) -> Shape:

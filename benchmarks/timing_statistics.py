@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+
+from benchmarks.units import Count, Fraction, Seconds
 
 _TAIL = 0.025
 """Left on either side of an interval of 95 percent."""
+_SMALLEST_INTERVAL = 6
+"""The fewest samples with such an interval: all lie on one side of the median with the probability ``0.5**n``."""
 
 
 def smallest_n(q: float) -> int:
@@ -41,33 +43,26 @@ def percentile(samples: Sequence[float], q: float) -> float | None:
     return _nearest_rank(sorted(samples), q)
 
 
-def median_interval(samples: Sequence[float], *, ascending: bool = False) -> tuple[float, float] | None:
+def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
     """The 95 percent confidence interval of the median: two of the samples, whatever their distribution.
 
     By order statistics (Conover, Practical Nonparametric Statistics, 3rd ed., 3.2), so it covers at least 95 percent.
     None with fewer than 6 samples, whose smallest and largest enclose the median less often than that.
-
-    Sorts, unless the caller says that ``samples`` is ``ascending`` (not checked): then the cost does not grow with n.
     """
-    rank = _lower_rank(len(samples))
-    if rank == 0:
+    if len(samples) < _SMALLEST_INTERVAL:
         return None
-    ordered = samples if ascending else sorted(samples)
-    return ordered[rank - 1], ordered[-rank]
+    from scipy.stats import quantile_test
+
+    interval = quantile_test(samples, p=0.5).confidence_interval(1 - 2 * _TAIL)
+    return float(interval.low), float(interval.high)
 
 
-def is_precise(samples: Sequence[float], within: float = 0.01, *, ascending: bool = False) -> bool:
-    """Whether the median's interval exists and ends no further than the fraction ``within`` from the median, both ways.
-
-    For a stopping rule asked after every sample, keep a list with ``bisect.insort`` and say ``ascending`` (not checked):
-    the answer then takes some tens of microseconds at any n, and one where that n was asked about before. Otherwise it
-    sorts: tens of milliseconds for 10**5 samples.
-    """
-    ordered = samples if ascending else sorted(samples)
-    interval = median_interval(ordered, ascending=True)
+def is_precise(samples: Sequence[float], within: float = 0.01) -> bool:
+    """Whether the median's interval exists and ends no further than the fraction ``within`` from the median, both ways."""
+    interval = median_interval(samples)
     if interval is None:
         return False
-    median = _median(ordered)
+    median = statistics.median(samples)
     return max(interval[1] - median, median - interval[0]) <= within * median
 
 
@@ -75,29 +70,25 @@ def is_precise(samples: Sequence[float], within: float = 0.01, *, ascending: boo
 class Summary:
     """All samples in a dozen numbers; seconds, but for ``n``, ``cov`` and ``outliers``."""
 
-    n: int
-    median: float
-    median_low: float | None
+    n: Count
+    median: Seconds
+    median_low: Seconds | None
     """With ``median_high`` the 95 percent interval of the median; None with fewer than 6 samples."""
-    median_high: float | None
-    mean: float
-    minimum: float
-    maximum: float
-    p90: float | None
+    median_high: Seconds | None
+    mean: Seconds
+    minimum: Seconds
+    maximum: Seconds
+    p90: Seconds | None
     """Nearest rank; this and the next two are None where n is too small (``SMALLEST_N``)."""
-    p95: float | None
-    p99: float | None
-    iqr: float
+    p95: Seconds | None
+    p99: Seconds | None
+    iqr: Seconds
     """Between the quartiles, which are interpolated (Hyndman and Fan's type 7, as in numpy and R)."""
-    cov: float
+    cov: Fraction
     """Standard deviation (n - 1) over mean; 0 for a single sample."""
-    outliers: int
+    outliers: Count
     """Samples more than 3 IQR beyond a quartile: Tukey's outer fences ("far out", Exploratory Data Analysis, 1977, 2D).
     They are counted only, and are in every other number here."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by their names."""
-        return asdict(self)
 
 
 def summarise(samples: Sequence[float]) -> Summary:
@@ -106,15 +97,15 @@ def summarise(samples: Sequence[float]) -> Summary:
         raise ValueError("a summary needs at least one sample, and finite ones")
     ordered = sorted(samples)
     n = len(ordered)
-    low, high = median_interval(ordered, ascending=True) or (None, None)
-    first, third = _interpolated(ordered, 0.25), _interpolated(ordered, 0.75)
+    low, high = median_interval(ordered) or (None, None)
+    first, _, third = statistics.quantiles(ordered, n=4, method="inclusive") if n > 1 else ordered * 3
     fence = 3 * (third - first)
     # The exact functions, not fmean: of equal samples the deviation is 0 and nothing beside it.
     mean = float(statistics.mean(ordered))
     deviation = statistics.stdev(ordered) if n > 1 else 0.0
     return Summary(
         n=n,
-        median=_median(ordered),
+        median=statistics.median(ordered),
         median_low=low,
         median_high=high,
         mean=mean,
@@ -129,30 +120,5 @@ def summarise(samples: Sequence[float]) -> Summary:
     )
 
 
-@cache
-def _lower_rank(n: int) -> int:
-    """The largest rank (from 1) that the median undershoots in at most 2.5 percent of samples; 0 if there is none."""
-    from scipy.special import bdtr, bdtrik
-
-    if n == 0:
-        return 0
-    # Where the binomial distribution crosses 2.5 percent is found in floating point, so its neighbours are tried too.
-    rank = max(0, math.ceil(bdtrik(_TAIL, n, 0.5)) - 1) if 0.5**n <= _TAIL else 0
-    while bdtr(rank, n, 0.5) <= _TAIL:
-        rank += 1
-    return rank
-
-
-def _median(ordered: Sequence[float]) -> float:
-    n = len(ordered)
-    return ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
-
-
 def _nearest_rank(ordered: Sequence[float], q: float) -> float:
     return ordered[math.ceil(round(q * len(ordered), 9)) - 1]  # rounded: 0.55 * 100 is a little more than 55
-
-
-def _interpolated(ordered: Sequence[float], q: float) -> float:
-    below, fraction = divmod((len(ordered) - 1) * q, 1)
-    low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
-    return low + (high - low) * fraction

@@ -28,7 +28,7 @@ ENTRY = "mimo.__main__"
 
 HEAVY = {
     "torch", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "polygraphy", "pyvips", "PIL", "safetensors",
-    "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2",
+    "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2", "jinja2", "matplotlib",
 }  # fmt: skip
 NO_TORCH = ("artifact", "spec", "kinds", "errors", "files", "images", "transparency", "metrics", "bundled", "onnx_stats")
 """Modules of ``mimo`` for deployment, where there may be no torch."""
@@ -145,7 +145,8 @@ def test_nothing_prints_but_through_the_terminal(module: str) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_by_the_source() -> None:
-    assert not loaded_by("cli") & HEAVY
+    # Typer loads pydantic itself where it is installed; our own modules wait until a command needs it.
+    assert not loaded_by("cli") & (HEAVY | {"pydantic"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["export", "--help"], ["verify", "--help"]], ids=" ".join)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -69,15 +68,21 @@ def test_quotations() -> None:
 def test_measured_figures_are_those_of_the_committed_results() -> None:
     """The README's table is the one that the committed report gives."""
     from benchmarks.report import readme_table
+    from benchmarks.reports import BenchReport
+    from benchmarks.schema import read_report
 
-    results = json.loads((ROOT / "benchmarks" / "results" / "cpu-1x720x1280.json").read_text())
+    results = read_report(ROOT / "benchmarks" / "results" / "cpu-1x720x1280.json")
+    assert isinstance(results, BenchReport)
     assert readme_table(results) in README
 
 
 def test_the_comparison_table_is_that_of_the_committed_results() -> None:
     from benchmarks.report import readme_networks
+    from benchmarks.reports import TableReport
+    from benchmarks.schema import read_report
 
-    results = json.loads((ROOT / "benchmarks" / "results" / "table-cpu-1x256x256.json").read_text())
+    results = read_report(ROOT / "benchmarks" / "results" / "table-cpu-1x256x256.json")
+    assert isinstance(results, TableReport)
     assert readme_networks(results) in README
 
 
@@ -86,7 +91,7 @@ def test_committed_results_are_whole(path: Path) -> None:
     from benchmarks.schema import read_report
 
     report = read_report(path)
-    if report["kind"] == "compare":
+    if report.kind == "compare":
         from benchmarks.report import comparison_text
 
         assert all(re.sub(r"\[/?[a-z]*\]", "", line) in README for line in comparison_text(report))

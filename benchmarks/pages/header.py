@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.context import warnings_of
 from benchmarks.pages.quantities import html, short, size
-from benchmarks.pages.tables import Row, name_of
+from benchmarks.pages.tables import name_of
+from benchmarks.reports import BenchReport, CompareReport, Report, Row, Side, SweepReport, TableReport, states_of
 
 
-def warnings_in(report: Row) -> list[str]:
+def warnings_in(report: Report) -> list[str]:
     """What makes a number doubtful, worst first, as HTML: a sentence each, with what it is about."""
-    rows: Sequence[Row] = report.get("rows", ())
-    checked = [(name_of(row), row["verified"]) for row in (*rows, *(report[side] for side in ("a", "b") if side in report))]
-    cells: Sequence[Row] = report.get("grid", ())
-    if report["kind"] == "atlas":
-        checked.append((report["file"], report["verified"]))
+    rows: Sequence[Row] = report.rows if isinstance(report, BenchReport | TableReport) else ()
+    cells = report.grid if isinstance(report, SweepReport) else ()
+    sides = (report.a, report.b) if isinstance(report, CompareReport) else rows
+    checked = [(name_of(one), one.verified) for one in sides]
+    if isinstance(report, SweepReport):
+        checked.append((report.file, report.verified))
 
     def about(sentence: str, names: Sequence[str]) -> list[str]:
         return [f"{sentence}: {html('; '.join(names))}."] if names else []
 
     failed = [name for name, verified in checked if verified == "FAILED"]
     unverified = [name for name, verified in checked if verified == "UNVERIFIED"]
-    loose = [name_of(row) for row in rows if row["converged"] is False]
-    loose += [cell["shape"] for cell in cells if cell["converged"] is False]
-    moving = [name_of(row) for row in rows if row["settled"] is False]
-    missing = [name_of(row) for row in rows if row["reason"]] + [cell["shape"] for cell in cells if cell["reason"]]
+    loose = [name_of(row) for row in rows if row.converged is False]
+    loose += [cell.shape for cell in cells if cell.converged is False]
+    moving = [name_of(row) for row in rows if row.settled is False]
+    missing = [name_of(row) for row in rows if row.reason] + [cell.shape for cell in cells if cell.reason]
     found = [
         *about('<span class="bad">FAILED</span>: mimo verify found wrong pictures, so the speed means nothing', failed),
         *about("<b>UNVERIFIED</b>: nobody has checked that the pictures are right; run mimo verify", unverified),
@@ -37,7 +40,7 @@ def warnings_in(report: Row) -> list[str]:
         *_about_the_machine(rows),
         *about("Could not be measured, for the reasons below", missing),
     ]
-    if report["kind"] == "compare" and not report["comparison"]["converged"]:
+    if isinstance(report, CompareReport) and not report.comparison.converged:
         found.append(
             "Not converged: the interval is wider than the margin that was asked for; compare for longer (--max-seconds)."
         )
@@ -48,7 +51,7 @@ def _about_the_machine(rows: Sequence[Row]) -> list[str]:
     """Throttling, falling clocks, load: each kind once, with its numbers for the first row that has it."""
     found: dict[str, tuple[str, list[str]]] = {}
     for row in rows:
-        for sentence in warnings_of(row["states"] or ()):
+        for sentence in warnings_of(states_of([row])):
             kind = re.sub(r"[\d.]+", "", sentence)
             found.setdefault(kind, (sentence, []))[1].append(name_of(row))
     return [
@@ -57,11 +60,11 @@ def _about_the_machine(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def where(report: Row) -> str:
+def where(report: Report) -> str:
     """The processor and the GPU in words, not escaped."""
-    context = report["context"]
-    where = f"{context.get('cores', '?')} cores of {context.get('cpu', 'an unknown processor')}"
-    return f"{context['gpu']} with {where}" if context.get("gpu") else f"{where}, no GPU"
+    context = report.context
+    where = f"{'?' if context.cores is None else context.cores} cores of {context.cpu}"
+    return f"{context.gpu} with {where}" if context.gpu else f"{where}, no GPU"
 
 
 def when(made: str) -> str:
@@ -87,18 +90,19 @@ _TITLES = {
 }
 
 
-def facts_in(report: Row) -> str:
+def facts_in(report: Report) -> str:
     """Where and how, entry by entry; whatever the context holds is shown, the longer part of it folded."""
-    context = report["context"]
-    named = {"A": report["a"], "B": report["b"]} if report["kind"] == "compare" else {}
-    if report["kind"] == "atlas":
-        named["artifact"] = report
+    context = report.context.model_dump()
+    named: dict[str, Side | SweepReport] = {}
+    if isinstance(report, CompareReport):
+        named = {"A": report.a, "B": report.b}
+    elif isinstance(report, SweepReport):
+        named = {"artifact": report}
     artifacts = {
-        key: f"{html(one['file'])}, {html(one['engine'])}, {html(one['verified'])}{_sha(one['sha256'])}"
-        for key, one in named.items()
+        key: f"{html(one.file)}, {html(one.engine)}, {html(one.verified)}{_sha(one.sha256)}" for key, one in named.items()
     }
     shown = _entries({key: context[key] for key in _FIRST if key in context})
-    folded = _entries({key: value for key, value in context.items() if key not in _FIRST} | {"plan": report["plan"]})
+    folded = _entries({key: value for key, value in context.items() if key not in _FIRST} | {"plan": asdict(report.plan)})
     return f"{_list(artifacts | shown)}<details><summary>Versions, plan and the rest</summary>{_list(folded)}</details>"
 
 

@@ -3,24 +3,24 @@
     header     what was measured, where and when; what to doubt, first and in words
     sections   the tables, then the pictures, by the report's kind
 
-The report is one that :func:`~benchmarks.schema.check_report` accepts. Its texts come from file names, drivers and error
+Its texts come from file names, drivers and error
 messages, so each is escaped where it enters the page (``html``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from benchmarks.compare import Comparison
 from benchmarks.pages.charts import Point, distribution, in_time, latency_against_psnr, limit_bars, pair_bars, ratio_rounds
 from benchmarks.pages.gauge_lanes import states_in_words
 from benchmarks.pages.header import facts_in, warnings_in, when, where
 from benchmarks.pages.quantities import digits, duration, html, percent
 from benchmarks.pages.style import STYLE
 from benchmarks.pages.tables import (
-    Row,
     ceilings_table,
     grid_table,
     heat_maps,
@@ -30,6 +30,17 @@ from benchmarks.pages.tables import (
     rows_table,
     unmeasured_table,
 )
+from benchmarks.reports import (
+    BenchReport,
+    CompareReport,
+    NetworkRow,
+    Report,
+    Row,
+    SweepReport,
+    TableReport,
+    states_of,
+)
+from benchmarks.roofline import Limits
 from mimo.files import write_bytes
 
 _MODES = {
@@ -41,20 +52,29 @@ _MODES = {
 }
 
 
-def write_page(path: Path, report: Mapping[str, Any]) -> None:
+def write_page(path: Path, report: Report) -> None:
     """Write :func:`report_page` atomically. Raises :class:`~mimo.errors.OutputError`; what stood there is then untouched."""
     write_bytes(path, report_page(report).encode())
 
 
-def report_page(report: Mapping[str, Any]) -> str:
-    """The whole page for a report of schema 2 and any kind."""
-    title, lead, sections = _KINDS[report["kind"]](report)
-    opening = f'<p class="verdict">{html(_verdict(report["comparison"]))}</p>' if report["kind"] == "compare" else ""
+def report_page(report: Report) -> str:
+    """The whole page for a report of any kind."""
+    opening = ""
+    match report:
+        case BenchReport():
+            title, lead, sections = _bench(report)
+        case TableReport():
+            title, lead, sections = _table(report)
+        case SweepReport():
+            title, lead, sections = _sweep(report)
+        case CompareReport():
+            title, lead, sections = _compare(report)
+            opening = f'<p class="verdict">{html(_verdict(report.comparison))}</p>'
     warnings = "".join(f"<li>{one}</li>" for one in warnings_in(report))
     return _PAGE.format(
         title=html(title),
         style=STYLE,
-        lead=html(f"{lead} {when(report['made'])}"),
+        lead=html(f"{lead} {when(report.made)}"),
         warnings=f'<ul class="warnings" aria-label="Warnings">{warnings}</ul>' if warnings else "",
         opening=opening,
         facts=facts_in(report),
@@ -62,25 +82,25 @@ def report_page(report: Mapping[str, Any]) -> str:
     )
 
 
-def _bench(report: Row) -> tuple[str, str, list[str]]:
-    rows: list[Row] = report["rows"]
-    measured = [row for row in rows if row["summary"]]
-    failed = [row for row in rows if not row["summary"]]
-    files = list(dict.fromkeys(row["file"] for row in rows))
+def _bench(report: BenchReport) -> tuple[str, str, list[str]]:
+    rows = report.rows
+    measured = [row for row in rows if row.summary]
+    failed = [row for row in rows if not row.summary]
+    files = list(dict.fromkeys(row.file for row in rows))
     what = files[0] if len(files) == 1 else f"{len(files)} files"
     lead = f"{len(measured)} of {len(rows)} rows measured, on {where(report)}."
     sections = [_section("Numbers", _numbers(measured, failed))]
     if points := _points(measured):
         names = {"measured": "PSNR measured", "published": "PSNR published, not measured here"}
         sections.append(_section("Latency against PSNR", f'<div class="wide">{latency_against_psnr(points, names)}</div>'))
-    return f"Latency of {what} at {report['shape']}", lead, [*sections, *_pictures(report, measured)]
+    return f"Latency of {what} at {report.shape}", lead, [*sections, *_pictures(report, measured)]
 
 
-def _table(report: Row) -> tuple[str, str, list[str]]:
-    rows: list[Row] = report["rows"]
-    measured = [row for row in rows if row["summary"]]
-    failed = [row for row in rows if not row["summary"]]
-    networks = len({row["network"] for row in rows})
+def _table(report: TableReport) -> tuple[str, str, list[str]]:
+    rows = report.rows
+    measured = [row for row in rows if row.summary]
+    failed = [row for row in rows if not row.summary]
+    networks = len({row.network for row in rows})
     lead = f"{networks} networks for deblurring, measured on {where(report)}, beside what was published."
     remark = (
         "<p>Published PSNR and times are their authors', on their machines and pictures; only what stands under "
@@ -88,7 +108,7 @@ def _table(report: Row) -> tuple[str, str, list[str]]:
     )
     sections = [_section("Networks", (networks_table(rows) if rows else "") + remark)]
     if points := _published_points(rows):
-        gpus = ", ".join(dict.fromkeys(row["published"]["gpu"] for row in rows if row["published"] and row["published"]["gpu"]))
+        gpus = ", ".join(dict.fromkeys(row.published.gpu for row in rows if row.published and row.published.gpu))
         names = {
             "measured": "measured here, with the published PSNR",
             "published": f"published, {gpus}",
@@ -98,49 +118,49 @@ def _table(report: Row) -> tuple[str, str, list[str]]:
             _section("Latency against published PSNR", f'<div class="wide">{latency_against_psnr(points, names)}</div>')
         )
     sections.append(_section("All numbers", _numbers(measured, failed)))
-    return f"Deblurring networks at {report['shape']}", lead, [*sections, *_pictures(report, measured)]
+    return f"Deblurring networks at {report.shape}", lead, [*sections, *_pictures(report, measured)]
 
 
-def _atlas(report: Row) -> tuple[str, str, list[str]]:
-    grid: list[Row] = report["grid"]
-    measured = [cell for cell in grid if cell["reason"] is None]
-    lead = f"{report['engine']}, {len(measured)} of {len(grid)} shapes measured, on {where(report)}."
-    advice = "".join(f"<li>{html(one)}</li>" for one in report["advice"])
-    reasons = "".join(f"<li>{html(cell['shape'])}: {html(cell['reason'])}</li>" for cell in grid if cell["reason"] is not None)
+def _sweep(report: SweepReport) -> tuple[str, str, list[str]]:
+    grid = report.grid
+    measured = [cell for cell in grid if cell.reason is None]
+    lead = f"{report.engine}, {len(measured)} of {len(grid)} shapes measured, on {where(report)}."
+    advice = "".join(f"<li>{html(one)}</li>" for one in report.advice)
+    reasons = "".join(f"<li>{html(cell.shape)}: {html(cell.reason)}</li>" for cell in grid if cell.reason is not None)
     sections = [_section("Advice", f"<ul>{advice}</ul>")] if advice else []
     if measured:
-        note = "" if all(cell["converged"] for cell in measured) else "<p>* not converged</p>"
+        note = "" if all(cell.converged for cell in measured) else "<p>* not converged</p>"
         sections.append(_section("Maps", f'<div class="tiles">{heat_maps(grid)}</div>{note}'))
         sections.append(_section("Numbers", grid_table(grid)))
     if reasons:
         sections.append(_section("Could not be measured", f"<ul>{reasons}</ul>"))
-    return f"Sizes and batches of {report['file']}", lead, sections
+    return f"Sizes and batches of {report.file}", lead, sections
 
 
-def _compare(report: Row) -> tuple[str, str, list[str]]:
-    a, b, found = report["a"], report["b"], report["comparison"]
-    title = f"A, {name_of(a)}, against B, {name_of(b)}, at {report['shape']}"
-    noise = found["noise"]
+def _compare(report: CompareReport) -> tuple[str, str, list[str]]:
+    a, b, found = report.a, report.b, report.comparison
+    title = f"A, {name_of(a)}, against B, {name_of(b)}, at {report.shape}"
+    noise = found.noise
     picture = ratio_rounds(
-        [math.exp(one["log_ratio"]) for one in found["floor_rounds"]],
-        [math.exp(one["log_ratio"]) for one in found["rounds"]],
-        found["ratio"],
-        (found["low"], found["high"]),
+        [math.exp(one.log_ratio) for one in found.floor_rounds],
+        [math.exp(one.log_ratio) for one in found.rounds],
+        found.ratio,
+        (found.low, found.high),
         (1 / noise, noise),
     )
     how = (
-        f"<p>A and B took turns in {len(found['rounds'])} rounds of four blocks; each dot is one round. The grey band is the "
+        f"<p>A and B took turns in {len(found.rounds)} rounds of four blocks; each dot is one round. The grey band is the "
         f"noise floor: what this machine finds when A is compared with itself ({percent(noise - 1)} either way). The coloured "
         "band is the 95 % interval of the ratio, the line in it the median.</p>"
     )
     return title, f"Interleaved, on {where(report)}.", [_section("Round by round", f'<div class="wide">{picture}</div>{how}')]
 
 
-def _verdict(found: Row) -> str:
+def _verdict(found: Comparison) -> str:
     """What the comparison says, for somebody who reads nothing else; ratios are A's time over B's."""
-    ratio, low, high = found["ratio"], found["low"], found["high"]
-    interval = f"95 % interval {digits(low)} to {digits(high)}, noise floor {digits(found['noise'])}"
-    match found["verdict"]:
+    ratio, low, high = found.ratio, found.low, found.high
+    interval = f"95 % interval {digits(low)} to {digits(high)}, noise floor {digits(found.noise)}"
+    match found.verdict:
         case "faster":
             return f"B is faster: A takes {digits(ratio)} times as long ({interval})."
         case "slower":
@@ -161,47 +181,48 @@ def _verdict(found: Row) -> str:
 def _points(rows: Sequence[Row]) -> list[Point]:
     return [
         Point(
-            row["summary"]["median"],
-            row["psnr"]["decibel"],
+            row.latency.median,
+            row.psnr.decibel,
             lines_of(row),
-            "published" if row["psnr"]["source"] == "published" else "measured",
-            f"{name_of(row)}: {duration(row['summary']['median'])}, {row['psnr']['decibel']:.2f} dB ({row['psnr']['source']})",
+            "published" if row.psnr.source == "published" else "measured",
+            f"{name_of(row)}: {duration(row.latency.median)}, {row.psnr.decibel:.2f} dB ({row.psnr.source})",
         )
         for row in rows
         # What is in flight at once has no latency, and 0 s (a coarse clock) has no place on a logarithmic axis.
-        if row["psnr"] and row["mode"] != "throughput" and row["summary"]["median"] > 0
+        if row.psnr and row.mode != "throughput" and row.latency.median > 0
     ]
 
 
-def _published_points(rows: Sequence[Row]) -> list[Point]:
+def _published_points(rows: Sequence[NetworkRow]) -> list[Point]:
     """Ours with a label; the published times of a network once, on the same height. Without a PSNR there is no place."""
     points: list[Point] = []
     seen: set[str] = set()
     for row in rows:
-        published = row["published"]
+        published = row.published
         if published is None:
             continue
-        psnr, network = published["psnr"], row["network"]
-        if row["summary"] and row["summary"]["median"] > 0:
-            median = row["summary"]["median"]
+        psnr, network = published.psnr, row.network
+        if row.summary and row.latency.median > 0:
+            median = row.latency.median
             hint = f"{name_of(row)}: {duration(median)} here"
             points.append(Point(median, psnr, lines_of(row), "measured", hint, network))
         if network in seen:
             continue
         seen.add(network)
-        for key, kind, words in (
-            ("sync_seconds", "published", "synchronised"),
-            ("async_seconds", "not-latency", "not latency"),
-        ):
-            if published[key] is not None:
-                hint = f"{network}: {duration(published[key])} published, {published['gpu']}, {words}"
-                lines = () if row["summary"] or kind == "not-latency" else lines_of(row)
-                points.append(Point(published[key], psnr, lines, kind, hint, network))  # type: ignore[arg-type]
+        kinds: tuple[tuple[float | None, Literal["published", "not-latency"], str], ...] = (
+            (published.sync_seconds, "published", "synchronised"),
+            (published.async_seconds, "not-latency", "not latency"),
+        )
+        for seconds, kind, words in kinds:
+            if seconds is not None:
+                hint = f"{network}: {duration(seconds)} published, {published.gpu}, {words}"
+                lines = () if row.summary or kind == "not-latency" else lines_of(row)
+                points.append(Point(seconds, psnr, lines, kind, hint, network))
     return points
 
 
 def _numbers(measured: Sequence[Row], failed: Sequence[Row]) -> str:
-    modes = dict.fromkeys(row["mode"] for row in measured)
+    modes = dict.fromkeys(row.mode for row in measured)
     explained = "".join(f"<li><b>{html(mode)}</b>: {_MODES[mode]}.</li>" for mode in modes)
     parts = []
     if measured:
@@ -215,25 +236,24 @@ def _numbers(measured: Sequence[Row], failed: Sequence[Row]) -> str:
     return "".join(parts) or "<p>Nothing has been measured yet.</p>"
 
 
-def _pictures(report: Row, rows: Sequence[Row]) -> list[str]:
+def _pictures(report: BenchReport | TableReport, rows: Sequence[Row]) -> list[str]:
     sections = []
-    pairs = [row for row in rows if row["enqueued_not_latency"]]
+    pairs = [row for row in rows if row.enqueued_not_latency]
     if pairs:
         bars = [
-            (name_of(row), pair_bars(row["enqueued_not_latency"]["median"], row["summary"]["median"], name_of(row)))
+            (name_of(row), pair_bars(row.enqueued_not_latency.median, row.latency.median, name_of(row)))
             for row in pairs
+            if row.enqueued_not_latency
         ]
         sections.append(_section("The trap: until the call returned, and until the work was done", _trap(pairs) + _tiles(bars)))
-    limited = [
-        (name_of(row), limit_bars(parts, name_of(row))) for row in rows if row["limits"] and (parts := _parts(row["limits"]))
-    ]
-    if limited or report["ceilings"]:
+    limited = [(name_of(row), limit_bars(parts, name_of(row))) for row in rows if row.limits and (parts := _parts(row.limits))]
+    if limited or report.ceilings:
         words = (
             "<p>How much of what this machine was measured to do at best each row used, counting only the least work: "
             "every multiplication once, every weight, input and output moved once. What is missing to the end of a bar is "
             "room to get faster. Over 100 % is possible: a runtime may need fewer multiplications than are counted.</p>"
         )
-        ceilings = ceilings_table(report["ceilings"]) if report["ceilings"] else ""
+        ceilings = ceilings_table(report.ceilings) if report.ceilings else ""
         sections.append(_section("How far from the floor", words + _tiles(limited) + ceilings))
     if rows:
         figures = "".join(map(_figure, rows))
@@ -251,40 +271,36 @@ def _trap(rows: Sequence[Row]) -> str:
         "On a GPU a call returns when the work has been enqueued, not when it is done. The time until then says how fast a "
         "program can ask; it is not latency."
     )
-    if any(row["device"] == "cpu" for row in rows):
+    if any(row.device == "cpu" for row in rows):
         words += " On a CPU both are equal, because there the call itself does the work and returns when it is done."
     return f"<p>{words} Each pair of bars has a scale of its own.</p>"
 
 
-def _parts(limits: Row) -> list[tuple[str, float]]:
-    ceiling = limits["ceiling"] or "the ceiling"
-    named = (("compute_fraction", f"the arithmetic of {ceiling}"), ("copy_fraction", f"the copying of {ceiling}"))
-    return [(what, limits[key]) for key, what in named if limits[key] is not None]
+def _parts(limits: Limits) -> list[tuple[str, float]]:
+    ceiling = limits.ceiling or "the ceiling"
+    named = (
+        (limits.compute_fraction, f"the arithmetic of {ceiling}"),
+        (limits.copy_fraction, f"the copying of {ceiling}"),
+    )
+    return [(what, fraction) for fraction, what in named if fraction is not None]
 
 
 def _figure(row: Row) -> str:
-    summary, taken, name = row["summary"], row["samples_seconds"], name_of(row)
-    low, high = summary["median_low"], summary["median_high"]
+    summary, taken, name = row.latency, row.taken, name_of(row)
+    low, high = summary.median_low, summary.median_high
     interval = None if low is None or high is None else (low, high)
-    states = row["states"] or []
+    states = states_of([row])
     said = f'<p class="axis">Machine between the samples: {html(states_in_words(states))}.</p>' if states else ""
     return (
         f'<figure><figcaption><h3>{html(name)}</h3></figcaption><div class="tiles">'
-        f"<div>{distribution(taken['synchronised'], summary['median'], interval, name)}</div>"
-        f"<div>{in_time(taken['warm_up'], taken['synchronised'], states, name)}{said}</div></div></figure>"
+        f"<div>{distribution(taken.synchronised, summary.median, interval, name)}</div>"
+        f"<div>{in_time(taken.warm_up, taken.synchronised, states, name)}{said}</div></div></figure>"
     )
 
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{title}</h2>{content}</section>"
 
-
-_KINDS: Mapping[str, Callable[[Row], tuple[str, str, list[str]]]] = {
-    "bench": _bench,
-    "table": _table,
-    "atlas": _atlas,
-    "compare": _compare,
-}
 
 _PAGE = """<!doctype html>
 <html lang="en">

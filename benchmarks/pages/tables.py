@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.memory import Memory
 from benchmarks.pages.quantities import DASH, Unit, digits, duration, html, percent, size, unit_for
+from benchmarks.reports import Cell, NetworkRow, Row, Side
+from benchmarks.roofline import Ceiling
 from benchmarks.timing_statistics import SMALLEST_N
 from mimo.spec import Shape
-
-Row = Mapping[str, Any]
 
 _FULL_HEAT = 1.5
 """Values of a map that are closer together than this factor do not get all of its colours."""
@@ -24,129 +24,132 @@ _VERIFIED = {
 }
 
 
-def name_of(row: Row) -> str:
+def name_of(row: Side) -> str:
     """A row in words, not escaped: network or file, engine, and the mode where it is not plain latency."""
-    network = row.get("network")
-    who = f"{network} ({row['way']})" if network and row["way"] else network or row["file"]
-    return f"{who}, {row['engine']}{_mode(row)}"
+    who = row.file
+    if isinstance(row, NetworkRow):
+        who = f"{row.network} ({row.way})" if row.way else row.network
+    return f"{who}, {row.engine}{_mode(row)}"
 
 
 def lines_of(row: Row) -> tuple[str, ...]:
     """The same in short lines, for a picture."""
-    network = row.get("network")
-    lines = (network, row["way"]) if network else (row["file"], row["engine"], _mode(row).removeprefix(", "))
+    if isinstance(row, NetworkRow):
+        lines: tuple[str | None, ...] = row.network, row.way
+    else:
+        lines = row.file, row.engine, _mode(row).removeprefix(", ")
     return tuple(f"{line[:25]}…" if len(line) > 26 else line for line in lines if line)
 
 
-def _mode(row: Row) -> str:
-    if row["mode"] == "sync":
+def _mode(row: Side) -> str:
+    if row.mode == "sync":
         return ""
-    return f", {row['mode']} of {row['in_flight']}" if row["mode"] == "throughput" else f", {row['mode']}"
+    return f", {row.mode} of {row.in_flight}" if row.mode == "throughput" else f", {row.mode}"
 
 
 def rows_table(rows: Sequence[Row]) -> str:
     """All statistics of the measured rows in one unit."""
-    unit = unit_for(row["summary"]["minimum"] for row in rows)
+    unit = unit_for(row.latency.minimum for row in rows)
     columns: dict[str, Callable[[Row], str]] = {
         f"median, {unit.name}": lambda row: _median(row, unit),
         "p90": lambda row: _percentile(row, 0.90, unit),
         "p95": lambda row: _percentile(row, 0.95, unit),
         "p99": lambda row: _percentile(row, 0.99, unit),
-        "min": lambda row: unit.number(row["summary"]["minimum"]),
-        "max": lambda row: unit.number(row["summary"]["maximum"]),
-        "IQR": lambda row: unit.number(row["summary"]["iqr"]),
-        "CoV": lambda row: percent(row["summary"]["cov"]),
-        "n": lambda row: str(row["summary"]["n"]),
-        "out&shy;liers": lambda row: str(row["summary"]["outliers"]),
-        "first call": lambda row: unit.number(row["first_call_seconds"]),
-        "first call after another&nbsp;shape": lambda row: unit.number(row["first_after_shape_change_seconds"]),
-        "device events": lambda row: unit.number(row["events"] and row["events"]["median"]),
-        "memory": lambda row: _memory(row["memory"]),
+        "min": lambda row: unit.number(row.latency.minimum),
+        "max": lambda row: unit.number(row.latency.maximum),
+        "IQR": lambda row: unit.number(row.latency.iqr),
+        "CoV": lambda row: percent(row.latency.cov),
+        "n": lambda row: str(row.latency.n),
+        "out&shy;liers": lambda row: str(row.latency.outliers),
+        "first call": lambda row: unit.number(row.first_call_seconds),
+        "first call after another&nbsp;shape": lambda row: unit.number(row.first_after_shape_change_seconds),
+        "device events": lambda row: unit.number(row.events.median if row.events else None),
+        "memory": lambda row: _memory(row.memory),
         "of&nbsp;arithmetic ceiling": lambda row: _fraction(row, "compute_fraction"),
         "of&nbsp;copy ceiling": lambda row: _fraction(row, "copy_fraction"),
-        "mode": lambda row: html(row["mode"]),
-        "checked": lambda row: _badge(row["verified"]),
-        "sha256": lambda row: _sha256(row["sha256"]),
+        "mode": lambda row: html(row.mode),
+        "checked": lambda row: _badge(row.verified),
+        "sha256": lambda row: _sha256(row.sha256),
     }
-    if not any(row["events"] for row in rows):
+    if not any(row.events for row in rows):
         del columns["device events"]
-    if len({row["shape"] for row in rows}) > 1:
-        columns = {"shape": lambda row: html(row["shape"]), **columns}
+    if len({row.shape for row in rows}) > 1:
+        columns = {"shape": lambda row: html(row.shape), **columns}
     cells = [[_who(row), *(show(row) for show in columns.values())] for row in rows]
     return table(f"All times in {unit.name}", ["", *columns], cells)
 
 
 def unmeasured_table(rows: Sequence[Row]) -> str:
     """What could not be measured, and why."""
-    return table("Could not be measured", ["", "reason"], [[_who(row), html(row["reason"])] for row in rows], kind="words")
+    return table("Could not be measured", ["", "reason"], [[_who(row), html(row.reason)] for row in rows], kind="words")
 
 
-def networks_table(rows: Sequence[Row]) -> str:
+def networks_table(rows: Sequence[NetworkRow]) -> str:
     """The comparison of networks: ours, and what was published, in columns of their own."""
-    times = [row["summary"]["median"] for row in rows if row["summary"]]
-    times += [row["enqueued_not_latency"]["median"] for row in rows if row["enqueued_not_latency"]]
+    times = [row.latency.median for row in rows if row.summary]
+    times += [row.enqueued_not_latency.median for row in rows if row.enqueued_not_latency]
     unit = unit_for(times)
 
-    def published(row: Row, key: str) -> str:
-        value = row["published"] and row["published"][key]
+    def published(row: NetworkRow, key: str) -> str:
+        value = getattr(row.published, key) if row.published else None
         return DASH if value is None else f"{value:.{2 if key == 'psnr' else 3}f}"
 
-    gpus = sorted({row["published"]["gpu"] for row in rows if row["published"] and row["published"]["gpu"]})
+    gpus = sorted({row.published.gpu for row in rows if row.published and row.published.gpu})
     gpu = html(", ".join(gpus) or "GPU")
-    columns: dict[str, Callable[[Row], str]] = {
-        f"latency here, {unit.name}": lambda row: _median(row, unit) if row["summary"] else "not run",
+    columns: dict[str, Callable[[NetworkRow], str]] = {
+        f"latency here, {unit.name}": lambda row: _median(row, unit) if row.summary else "not run",
         "PSNR, dB <small>published</small>": lambda row: published(row, "psnr"),
         f"until the call returned here, {unit.name} <small>not latency</small>": lambda row: unit.number(
-            row["enqueued_not_latency"] and row["enqueued_not_latency"]["median"]
+            row.enqueued_not_latency.median if row.enqueued_not_latency else None
         ),
         f"{gpu} synchronised, s <small>published</small>": lambda row: published(row, "sync_seconds"),
         f"{gpu} not synchronised, s <small>published; not latency</small>": lambda row: published(row, "async_seconds"),
-        "parameters": lambda row: f"{digits(row['parameters'] / 1e6, 3)} M",
-        "GMAC": lambda row: DASH if row["macs"] is None else f"{row['macs'] / 1e9:,.0f}".replace(",", "\u202f"),
-        "ONNX": lambda row: _fate(row["export"]["onnx"]),
-        "FP16": lambda row: _fate(row["export"]["fp16"]),
-        "TensorRT-RTX": lambda row: _fate(row["export"]["tensorrt_rtx"]),
+        "parameters": lambda row: f"{digits(row.parameters / 1e6, 3)} M",
+        "GMAC": lambda row: DASH if row.macs is None else f"{row.macs / 1e9:,.0f}".replace(",", "\u202f"),
+        "ONNX": lambda row: _fate(row.export.onnx),
+        "FP16": lambda row: _fate(row.export.fp16),
+        "TensorRT-RTX": lambda row: _fate(row.export.tensorrt_rtx),
     }
-    if len({row["shape"] for row in rows}) > 1:
-        columns = {"shape": lambda row: html(row["shape"]), **columns}
+    if len({row.shape for row in rows}) > 1:
+        columns = {"shape": lambda row: html(row.shape), **columns}
     cells = [[_who(row), *(show(row) for show in columns.values())] for row in rows]
     return table("Under each latency the 95 % interval of the median", ["", *columns], cells, kind="networks")
 
 
-def ceilings_table(ceilings: Sequence[Row]) -> str:
+def ceilings_table(ceilings: Sequence[Ceiling]) -> str:
     """What this machine was measured to do at best."""
     cells = []
     for one in ceilings:
-        flops, moved = one.get("flop_per_second"), one.get("bytes_per_second")
+        flops, moved = one.flop_per_second, one.bytes_per_second
         cells.append(
             [
-                html(one.get("label", "")),
+                html(one.label),
                 DASH if flops is None else f"{digits(flops / 1e9, 3)} GFLOP/s",
                 DASH if moved is None else f"{digits(moved / 1e9, 3)} GB/s",
-                html(one.get("method", "")),
+                html(one.method),
             ]
         )
     return table("The ceilings, measured here", ["", "matrix product", "copy", "how"], cells, kind="words")
 
 
-def heat_maps(grid: Sequence[Row]) -> str:
+def heat_maps(grid: Sequence[Cell]) -> str:
     """Sizes down, batches across: latency per image and per megapixel, memory, and what the first call costs more."""
 
-    def per_image(cell: Row) -> float:
-        return float(cell["median_seconds"] / Shape.parse(cell["shape"]).batch)
+    def per_image(cell: Cell) -> float:
+        return float(cell.median / Shape.parse(cell.shape).batch)
 
-    def per_megapixel(cell: Row) -> float:
-        shape = Shape.parse(cell["shape"])
-        return float(cell["median_seconds"] / (shape.batch * shape.height * shape.width / 1e6))
+    def per_megapixel(cell: Cell) -> float:
+        shape = Shape.parse(cell.shape)
+        return float(cell.median / (shape.batch * shape.height * shape.width / 1e6))
 
-    def memory(cell: Row) -> float | None:
-        peak: int | None = cell["memory_peak_bytes"]
+    def memory(cell: Cell) -> float | None:
+        peak: int | None = cell.memory_peak_bytes
         return peak
 
-    def penalty(cell: Row) -> float:
-        return max(0.0, float(cell["first_call_seconds"] - cell["median_seconds"]))
+    def penalty(cell: Cell) -> float:
+        return max(0.0, float((cell.first_call_seconds or 0.0) - cell.median))
 
-    maps: tuple[tuple[str, Callable[[Row], float | None], Callable[[float], str]], ...] = (
+    maps: tuple[tuple[str, Callable[[Cell], float | None], Callable[[float], str]], ...] = (
         ("Latency per image", per_image, duration),
         ("Latency per megapixel", per_megapixel, duration),
         ("Peak memory", memory, size),
@@ -155,18 +158,18 @@ def heat_maps(grid: Sequence[Row]) -> str:
     return "".join(_heat_map(title, grid, value, said) for title, value, said in maps)
 
 
-def grid_table(grid: Sequence[Row]) -> str:
+def grid_table(grid: Sequence[Cell]) -> str:
     """Every cell with its interval, or why there is none."""
-    measured = [cell for cell in grid if cell["reason"] is None]
-    unit = unit_for(cell["median_seconds"] for cell in measured)
+    measured = [cell for cell in grid if cell.reason is None]
+    unit = unit_for(cell.median for cell in measured)
     cells = [
         [
-            html(cell["shape"]),
-            _interval(cell["median_seconds"], cell["median_low"], cell["median_high"], unit),
-            str(cell["n"]),
-            "yes" if cell["converged"] else _mark("poor", "not converged"),
-            unit.number(cell["first_call_seconds"]),
-            DASH if cell["memory_peak_bytes"] is None else size(cell["memory_peak_bytes"]),
+            html(cell.shape),
+            _interval(cell.median, cell.median_low, cell.median_high, unit),
+            str(cell.n),
+            "yes" if cell.converged else _mark("poor", "not converged"),
+            unit.number(cell.first_call_seconds),
+            DASH if cell.memory_peak_bytes is None else size(cell.memory_peak_bytes),
         ]
         for cell in measured
     ]
@@ -188,22 +191,23 @@ def table(caption: str, heads: Sequence[str], cells: Iterable[Sequence[str]], *,
 
 def _who(row: Row) -> str:
     """The row's header: names, and what a reader must know before any number of it."""
-    network = row.get("network")
-    first = html(network or row["file"])
-    second = html((row["way"] or "") if network else row["engine"] + _mode(row))
+    if isinstance(row, NetworkRow):
+        first, second = html(row.network), html(row.way or "")
+    else:
+        first, second = html(row.file), html(row.engine + _mode(row))
     marks = []
-    if row["verified"] in ("UNVERIFIED", "FAILED"):
-        marks.append(_badge(row["verified"]))
-    if row["converged"] is False:
+    if row.verified in ("UNVERIFIED", "FAILED"):
+        marks.append(_badge(row.verified))
+    if row.converged is False:
         marks.append(_mark("poor", "not converged", "the median is not known as well as was asked for"))
-    if row["settled"] is False:
+    if row.settled is False:
         marks.append(_mark("poor", "not settled", "it was still getting faster or slower when sampling began"))
     return f"<b>{first}</b>{f'<span>{second}</span>' if second else ''}{' '.join(marks)}"
 
 
 def _median(row: Row, unit: Unit) -> str:
-    summary = row["summary"]
-    return _interval(summary["median"], summary["median_low"], summary["median_high"], unit)
+    summary = row.latency
+    return _interval(summary.median, summary.median_low, summary.median_high, unit)
 
 
 def _interval(median: float, low: float | None, high: float | None, unit: Unit) -> str:
@@ -212,25 +216,25 @@ def _interval(median: float, low: float | None, high: float | None, unit: Unit) 
 
 
 def _percentile(row: Row, q: float, unit: Unit) -> str:
-    value = row["summary"][f"p{100 * q:.0f}"]
+    value: float | None = getattr(row.latency, f"p{100 * q:.0f}")
     if value is not None:
         return unit.number(value)
     return f'<small title="fewer than {SMALLEST_N[q]} samples cannot bound it">n too small</small>'
 
 
-def _memory(memory: Row | None) -> str:
+def _memory(memory: Memory | None) -> str:
     if memory is None:
         return DASH
-    before = size(memory["baseline_bytes"])
+    before = size(memory.baseline_bytes)
     # A resident peak is the whole process; one on a device is already without what was there before.
-    words = f"resident, {before} before" if memory["kind"] == "resident" else f"on the device, beyond {before}"
-    if memory["engine_bytes"] is not None:
-        words += f"; engine: {size(memory['engine_bytes'])}"
-    return f"{size(memory['peak_bytes'])}<small>{words}</small>"
+    words = f"resident, {before} before" if memory.kind == "resident" else f"on the device, beyond {before}"
+    if memory.engine_bytes is not None:
+        words += f"; engine: {size(memory.engine_bytes)}"
+    return f"{size(memory.peak_bytes)}<small>{words}</small>"
 
 
 def _fraction(row: Row, key: str) -> str:
-    value = row["limits"] and row["limits"][key]
+    value = getattr(row.limits, key) if row.limits else None
     return DASH if value is None else percent(value)
 
 
@@ -251,11 +255,11 @@ def _fate(result: str) -> str:
     return html(result) if result.startswith(("ok", "survives")) else f'<span class="fate">{html(result)}</span>'
 
 
-def _heat_map(title: str, grid: Sequence[Row], value: Callable[[Row], float | None], said: Callable[[float], str]) -> str:
-    by_shape = {Shape.parse(cell["shape"]): cell for cell in grid}
+def _heat_map(title: str, grid: Sequence[Cell], value: Callable[[Cell], float | None], said: Callable[[float], str]) -> str:
+    by_shape = {Shape.parse(cell.shape): cell for cell in grid}
     sizes = sorted({(shape.height, shape.width) for shape in by_shape}, key=lambda one: (one[0] * one[1], one))
     batches = sorted({shape.batch for shape in by_shape})
-    values = {shape: value(cell) for shape, cell in by_shape.items() if cell["reason"] is None}
+    values = {shape: value(cell) for shape, cell in by_shape.items() if cell.reason is None}
     heat = _heat([one for one in values.values() if one is not None])
     rows = []
     for height, width in sizes:
@@ -264,10 +268,10 @@ def _heat_map(title: str, grid: Sequence[Row], value: Callable[[Row], float | No
             shape = Shape(batch, height, width)
             cell, number = by_shape.get(shape), values.get(shape)
             if number is not None and cell is not None:
-                doubt = "" if cell["converged"] else '<sup title="not converged">*</sup>'
+                doubt = "" if cell.converged else '<sup title="not converged">*</sup>'
                 cells.append(f'<td style="--heat:{heat(number):.0f}%">{said(number)}{doubt}</td>')
             else:
-                why = cell["reason"] if cell is not None and cell["reason"] else "not measured"
+                why = cell.reason if cell is not None and cell.reason else "not measured"
                 cells.append(f'<td class="none" title="{html(why)}">{DASH}</td>')
         rows.append(f'<tr><th scope="row">{height}x{width}</th>{"".join(cells)}</tr>')
     heads = "".join(f'<th scope="col">batch {batch}</th>' for batch in batches)

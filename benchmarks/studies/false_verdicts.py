@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def main(
     typer.echo(f"false verdicts: {false} of {comparisons}; load {', '.join(map(str, context['load_average']))}")
     if json_out is not None:
         report = {"size": size, "false_verdicts": false, "context": context}
-        write_json(json_out, {**report, "comparisons": [one.to_json() for one in found]})
+        write_json(json_out, {**report, "comparisons": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":

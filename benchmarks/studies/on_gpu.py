@@ -12,16 +12,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmarks.bench import Ceilings, Job, Row, jobs_for, measure_engine, measure_row, not_run, report_of, standing
+from benchmarks.bench import Ceilings, Job, head, jobs_for, measure_engine, measure_row, not_run, standing
 from benchmarks.context import describe_gpu
 from benchmarks.measurement import Plan
+from benchmarks.reports import BenchReport, Row
 from benchmarks.roofline import work_of_module
 from engines.build import build_engine
 from engines.sample_images import list_photographs, photograph_batch
@@ -63,7 +64,7 @@ WAYS = (
 
 def speed(
     weights: Path, artifacts: list[Path], shape: Shape, out: Path, *, device: Device = "cuda", ways: tuple[Way, ...] = WAYS
-) -> dict[str, Any]:
+) -> BenchReport:
     """Measure every way at ``shape`` and write the bench report to ``out`` after each; what fails is a row that says why."""
     from engines.runtimes.pytorch import PyTorchEngine
     from mimo.networks.checkpoint import load_checkpoint
@@ -71,7 +72,7 @@ def speed(
     checkpoint = load_checkpoint(weights)
     images = photograph_batch(list_photographs(PHOTOGRAPHS), shape)
     work = work_of_module(checkpoint.build(), shape)
-    report: dict[str, Any] = report_of("bench", shape, PLAN) | {"ceilings": [], "rows": []}
+    report = BenchReport(**head(shape), plan=PLAN)
     ceilings = Ceilings()
 
     def rows() -> Iterator[Row]:
@@ -91,17 +92,17 @@ def speed(
                 row = measure_engine(opening, partial(standing, job, checkpoint.sha256), job, images, PLAN)
             except RuntimeError as error:  # of torch.compile and of a capture: no class of ours
                 row = not_run(job, shape, str(error).split("\n", 1)[0])
-            yield replace(row, sha256=checkpoint.sha256, checkpoint_sha256=checkpoint.sha256)
+            yield row.model_copy(update={"sha256": checkpoint.sha256, "checkpoint_sha256": checkpoint.sha256})
         for path in artifacts:
             for job in jobs_for(path, cuda=True):
                 if job.device == device:
                     yield measure_row(job, images, PLAN)
 
     for row in rows():
-        report["rows"].append(ceilings.limited(row, work).to_json())
-        report["ceilings"] = ceilings.to_json()
-        write_json(out, report)
-        median = f"{row.measurement.median * 1e3:.2f} ms" if row.measurement else row.reason
+        rows_so_far = (*report.rows, ceilings.limited(row, work))
+        report = report.model_copy(update={"ceilings": ceilings.known, "rows": rows_so_far})
+        write_json(out, report.to_json())
+        median = f"{row.summary.median * 1e3:.2f} ms" if row.summary else row.reason
         typer.echo(f"{shape} {row.engine}: {median}")
     return report
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.compare import ComparePlan, compare
+from benchmarks.reports import Report
+from benchmarks.schema import parse_report
 from benchmarks.timing_statistics import summarise
 
-HOSTILE = "<script>alert(1)</script>\"'&\x1b\u202e\udcff.onnx"
-"""A file name that a page, an SVG and a terminal must not take at its word; its last character cannot be encoded."""
+HOSTILE = "<script>alert(1)</script>\"'&\x1b\u202e.onnx"
+"""A file name that a page, an SVG and a terminal must not take at its word."""
+
+
+def typed(report: dict[str, Any]) -> Report:
+    """The report that these JSON values are."""
+    return parse_report(json.loads(json.dumps(report)))
 
 
 def samples(median: float, n: int, *, spread: float = 0.004, outliers: int = 0, seed: int = 0) -> list[float]:
@@ -94,9 +103,9 @@ def row(
         "drift": 0.003,
         "first_call_seconds": median * 1.7,
         "first_after_shape_change_seconds": median * 1.3,
-        "summary": summarise(taken).to_json(),
-        "enqueued_not_latency": summarise(returned).to_json() if returned else None,
-        "events": summarise(events).to_json() if events else None,
+        "summary": asdict(summarise(taken)),
+        "enqueued_not_latency": asdict(summarise(returned)) if returned else None,
+        "events": asdict(summarise(events)) if events else None,
         "memory": {
             "peak_bytes": 1_843_200_000,
             "baseline_bytes": 412_000_000,
@@ -332,7 +341,7 @@ def compare_report(ratio: float = 1.12) -> dict[str, Any]:
         }
         for side, engine, verified in (("a", "onnxruntime cpu fp32", "verified"), ("b", "openvino cpu fp32", "UNVERIFIED"))
     }
-    return {**_head("compare"), **sides, "comparison": comparison.to_json()}
+    return {**_head("compare"), "plan": asdict(comparison.plan), **sides, "comparison": asdict(comparison)}
 
 
 def every_kind() -> dict[str, dict[str, Any]]:

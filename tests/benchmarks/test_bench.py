@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.bench import Job, Quality, Row, bench, checked_as, compare_jobs, jobs_for, speedup
+from benchmarks.bench import Job, bench, checked_as, compare_jobs, head, jobs_for, measured_row, side_of, speedup
 from benchmarks.compare import ComparePlan
 from benchmarks.measurement import Measurement, Mode, Plan
 from benchmarks.report import bench_remarks, bench_table, comparison_text
+from benchmarks.reports import BenchReport, Psnr, Row, Verified
 from benchmarks.roofline import Ceiling
-from benchmarks.schema import check_report
+from benchmarks.schema import parse_report
 from engines.runtimes.base import Device
 from engines.sample_images import list_photographs
 from mimo.artifact import load_onnx
@@ -35,15 +36,18 @@ def row(
     median: float,
     *,
     events: tuple[float, ...] = (),
-    verified: str = "verified",
+    verified: Verified = "verified",
     file: str = "a.onnx",
+    engine: str = "x cpu fp32",
+    checkpoint: str = "1",
     mode: Mode = "sync",
     n: int = 3,
     **changes: Any,
 ) -> Row:
     measured = Measurement(1.0, 2.0, (1.0,), True, (median,) * n, (median / 100,) * n, events, True, ())
-    job = Job(Path(file), "onnxruntime", "cpu", mode)
-    return Row(job, SHAPE, "0" * 64, "1" * 64, "x cpu fp32", "fp32", verified, measurement=replace(measured, **changes))
+    side = side_of(Job(Path(file), "onnxruntime", "cpu", mode), SHAPE, None, verified)
+    side |= {"sha256": "0" * 64, "checkpoint_sha256": checkpoint * 64, "engine": engine, "compute": "fp32"}
+    return measured_row(side, replace(measured, **changes))
 
 
 def test_every_row_is_on_disk_before_the_next_starts(tiny: Tiny, tmp_path: Path) -> None:
@@ -54,10 +58,12 @@ def test_every_row_is_on_disk_before_the_next_starts(tiny: Tiny, tmp_path: Path)
     def finished(one: Row) -> None:
         seen.append(one.engine)
         content = json.loads(written.read_text())
-        check_report(content)
+        parse_report(content)
         assert [found["engine"] for found in content["rows"]] == seen
 
-    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False, json_out=written, finished=finished)
+    report = bench(
+        jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False, json_out=written, finished=finished
+    ).to_json()
     assert len(seen) == 3
     assert json.loads(written.read_text()) == json.loads(json.dumps(report))
     assert report["shape"] == "1x64x96"
@@ -81,9 +87,9 @@ def test_the_limits_are_measured_once_for_a_precision(tiny: Tiny, monkeypatch: p
 
     monkeypatch.setattr("benchmarks.bench.measure_ceiling", ceiling)
     jobs = [Job(tiny.checkpoint, "pytorch", "cpu"), Job(tiny.onnx, "onnxruntime", "cpu")]
-    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK)
-    assert asked == [("cpu", "fp32")]
-    check_report(report)
+    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK).to_json()
+    assert asked == [("cpu", "fp32")] * 2, "after the first row and after the last"
+    parse_report(report)
     eager, exported = (found["limits"] for found in report["rows"])
     # Two ways of counting, over the module and over the graph, of the same network.
     assert exported["macs"] == macs(load_onnx(tiny.onnx), SHAPE)
@@ -98,28 +104,46 @@ def test_the_limits_are_measured_once_for_a_precision(tiny: Tiny, monkeypatch: p
 def test_the_other_modes_are_rows_of_their_own(tiny: Tiny, mode: Mode) -> None:
     job = Job(tiny.onnx, "openvino", "cpu", mode, in_flight=2 if mode == "throughput" else 1)
     shape = Shape(1, 61, 93) if mode == "e2e" else SHAPE
-    report = bench([job], shape, list_photographs(PHOTOGRAPHS), QUICK, limits=False)
-    check_report(report)
+    report = bench([job], shape, list_photographs(PHOTOGRAPHS), QUICK, limits=False).to_json()
+    parse_report(report)
     (found,) = report["rows"]
     assert (found["mode"], found["reason"]) == (mode, None)
     assert (found["enqueued_not_latency"] is None) == (mode != "cold-cache")
 
 
+def reference(median: float, **changes: Any) -> Row:
+    return row(median, verified="reference", file="c.pkl", engine="pytorch cpu fp32", **changes)
+
+
+def test_rows_are_set_against_pytorch_with_the_same_weights_only() -> None:
+    mine = row(0.5)
+    assert speedup(mine, [reference(2.0), mine]) == pytest.approx(4.0)
+    assert speedup(mine, [mine]) is None
+    assert speedup(mine, [reference(2.0, checkpoint="2"), mine]) is None, "another network's time is no baseline"
+    assert speedup(mine, [reference(9.0, checkpoint="2"), reference(2.0), mine]) == pytest.approx(4.0)
+    unknown = mine.model_copy(update={"checkpoint_sha256": None})
+    assert speedup(unknown, [reference(2.0).model_copy(update={"checkpoint_sha256": None}), unknown]) is None
+    on_gpu = mine.model_copy(update={"device": "cuda"})
+    assert speedup(on_gpu, [reference(2.0), on_gpu]) is None, "nor is another device's"
+
+
 def test_rows_of_different_modes_are_not_compared() -> None:
-    assert speedup(row(1.0, mode="e2e"), row(2.0)) is None
-    assert speedup(row(1.0, mode="e2e"), row(2.0, mode="e2e")) == 2.0
+    e2e = row(1.0, mode="e2e")
+    assert speedup(e2e, [reference(2.0), e2e]) is None
+    assert speedup(e2e, [reference(2.0), reference(3.0, mode="e2e"), e2e]) == 3.0
 
 
 def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
     plan = ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=1, max_seconds=0)
     said: list[str] = []
     jobs = Job(tiny.onnx, "onnxruntime", "cpu"), Job(tiny.onnx, "openvino", "cpu")
-    report = compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), plan, progress=said.append)
-    check_report(report)
+    compared = compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), plan, progress=said.append)
+    report = compared.to_json()
+    parse_report(report)
     assert (report["a"]["runtime"], report["b"]["runtime"]) == ("onnxruntime", "openvino")
     assert len(report["comparison"]["rounds"]) == len(report["comparison"]["floor_rounds"]) == 6
     assert any("against itself" in text for text in said)
-    text = " ".join(comparison_text(report))
+    text = " ".join(comparison_text(compared))
     assert "A against itself" in text
     assert report["comparison"]["verdict"] in text
 
@@ -136,8 +160,8 @@ def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) ->
         Job(tmp_path / "missing.onnx", "openvino", "cpu"),
         Job(tiny.onnx, "openvino", "cpu"),
     ]
-    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False)
-    check_report(report)
+    report = bench(jobs, SHAPE, list_photographs(PHOTOGRAPHS), QUICK, limits=False).to_json()
+    parse_report(report)
     rows = report["rows"]
     assert [one["summary"] is None for one in rows] == [True, True, False]
     assert "checkpoints only" in rows[0]["reason"]
@@ -175,20 +199,15 @@ def test_jobs(tiny: Tiny) -> None:
     assert [(job.runtime, job.device) for job in jobs_for(tiny.engine, cuda=False)] == [("tensorrt-rtx", "cuda")]
 
 
-def test_speedup() -> None:
-    assert speedup(row(0.5), row(2.0)) == pytest.approx(4.0)
-    assert speedup(row(0.5), None) is None
-
-
 def shown(rows: list[Row], *, sync: bool = True) -> str:
     console = Console(width=140, file=StringIO())
     with console.capture() as capture:
-        console.print(bench_table(rows, SHAPE, sync=sync))
+        console.print(bench_table(BenchReport(**head(SHAPE), plan=QUICK, rows=tuple(rows)), sync=sync))
     return capture.get()
 
 
 def test_the_async_time_stands_beside_the_latency_and_is_called_what_it_is() -> None:
-    text = shown([row(2.0, verified="reference", file="c.pkl"), row(0.5)])
+    text = shown([reference(2.0), row(0.5)])
     assert "async (not latency)" in " ".join(text.split())
     line = next(line for line in text.splitlines() if "4.00x" in line)
     assert line.split()[3:] == ["500.0", "n<6", "n<72", "500.0", "3", "5.000", "100.00x", "4.00x", "-", "verified"]
@@ -229,6 +248,6 @@ def test_psnr_comes_from_the_verification(tmp_path: Path, monkeypatch: pytest.Mo
     quality = {"pictures": 3, "blurry": 24.0, "reference": 25.5, "candidate": 25.25, "passed": True}
     entry = {"sha256": "a", "against_sha256": "c", "engine": "e", "status": "passed", "quality": quality}
     Path("a.onnx.verification.json").write_text(json.dumps([entry]))
-    assert checked_as(file, "a", "e") == ("verified", Quality(25.25, "3 pairs, mimo verify"))
-    assert checked_as(tmp_path / "c.pkl", "c", "pytorch cpu fp32")[1] == Quality(25.5, "3 pairs, mimo verify")
+    assert checked_as(file, "a", "e") == ("verified", Psnr(decibel=25.25, source="3 pairs, mimo verify"))
+    assert checked_as(tmp_path / "c.pkl", "c", "pytorch cpu fp32")[1] == Psnr(decibel=25.5, source="3 pairs, mimo verify")
     assert checked_as(tmp_path / "c.pkl", "other", "pytorch cpu fp32")[1] is None

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +18,7 @@ import typer
 from scipy.signal import lfilter
 from typer.testing import CliRunner
 
-from benchmarks.compare import Block, ComparePlan, Comparison, Round, Sampler, compare
+from benchmarks.compare import Block, ComparePlan, Comparison, Round, Sampler, compare, verdict_of
 from benchmarks.studies.false_verdicts import compare_equals, count_false, main, product
 
 Floats = npt.NDArray[np.float64]
@@ -187,10 +187,11 @@ def test_samples_stand_with_the_engine_and_in_the_order_measured() -> None:
     found = compare(engine("a"), engine("b"), ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=2), clock=lambda: 0.0)
     calls = iter(taken[6 * 4 * 3 :])
     for one in found.rounds:
-        blocks = {"A": iter(one.a), "B": iter(one.b)}
+        firsts = {"A": iter(one.discarded_seconds[:2]), "B": iter(one.discarded_seconds[2:])}
+        blocks = {"A": iter(one.a_seconds), "B": iter(one.b_seconds)}
         for name in one.order:
-            block = next(blocks[name])
-            assert [next(calls) for _ in range(3)] == [(name.lower(), value) for value in (block.discarded, *block.samples)]
+            block = next(firsts[name]), *next(blocks[name])
+            assert [next(calls) for _ in range(3)] == [(name.lower(), value) for value in block]
     assert next(calls, None) is None
 
 
@@ -199,19 +200,19 @@ def test_the_first_call_of_a_block_is_kept_apart() -> None:
     machine = Machine(itertools.cycle([10.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
     found = machine.compare(0.1, 0.1)
     assert found.verdict == "same"
-    blocks = [block for one in found.rounds for block in (*one.a, *one.b)]
-    assert {block.discarded for block in blocks} == {1.0}
-    assert {sample for block in blocks for sample in block.samples} == {0.1}
+    assert {first for one in found.rounds for first in one.discarded_seconds} == {1.0}
+    blocks = [block for one in found.rounds for block in (*one.a_seconds, *one.b_seconds)]
+    assert {sample for block in blocks for sample in block} == {0.1}
 
 
 def test_the_ratio_of_a_round() -> None:
     def block(*samples: float) -> Block:
         return Block(99.0, samples)
 
-    one = Round("ABBA", a=(block(2, 2, 50), block(8, 8, 1)), b=(block(1, 1, 1), block(4, 4, 4)))
+    one = Round.of("ABBA", a=(block(2, 2, 50), block(8, 8, 1)), b=(block(1, 1, 1), block(4, 4, 4)))
     assert one.log_ratio == pytest.approx(math.log(2))
     # A steady drift, by the same factor from block to block, is none.
-    steady = Round("ABBA", a=(block(1.0), block(1.3**3)), b=(block(1.3), block(1.3**2)))
+    steady = Round.of("ABBA", a=(block(1.0), block(1.3**3)), b=(block(1.3), block(1.3**2)))
     assert steady.log_ratio == pytest.approx(0)
 
 
@@ -250,13 +251,13 @@ def test_the_noise_floor_is_at_least_what_was_found_between_equals() -> None:
     ],
 )
 def test_the_verdict(ratio: float, low: float, high: float, noise: float, verdict: str) -> None:
-    found = Comparison(ComparePlan(margin=0.01), (), (), ratio, low, high, noise)
-    assert found.verdict == verdict
+    found = Comparison.of(ComparePlan(margin=0.01), (), (), ratio=ratio, low=low, high=high, noise=noise)
+    assert found.verdict == verdict_of(ratio, low, high, noise, 0.01) == verdict
 
 
 @pytest.mark.parametrize(("low", "high", "converged"), [(1.99, 2.01, True), (1.97, 2.01, False), (1.99, 2.03, False)])
 def test_converged_is_within_the_margin_both_ways(low: float, high: float, converged: bool) -> None:
-    assert Comparison(ComparePlan(margin=0.01), (), (), 2.0, low, high, 1.0).converged is converged
+    assert Comparison.of(ComparePlan(margin=0.01), (), (), ratio=2.0, low=low, high=high, noise=1.0).converged is converged
 
 
 def test_time_that_is_up_ends_it_after_the_fewest_rounds() -> None:
@@ -312,15 +313,15 @@ def test_plans_without_a_verdict(wrong: dict[str, float]) -> None:
 
 def test_the_json_has_the_verdict_and_every_sample() -> None:
     found = Machine(iter(jitter(np.random.default_rng(0), CALLS).tolist())).compare(1.1e-3, 1e-3)
-    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    content = json.loads(json.dumps(asdict(found), allow_nan=False))
     assert list(content) == ["verdict", "ratio", "low", "high", "noise", "converged", "plan", "rounds", "floor_rounds"]
     assert content["verdict"] == found.verdict == "faster"
     assert content["plan"]["margin"] == 0.01
     assert len(content["rounds"]) == len(found.rounds)
     first = content["rounds"][0]
     assert set(first) == {"order", "log_ratio", "a_seconds", "b_seconds", "discarded_seconds"}
-    assert first["a_seconds"] == [list(block.samples) for block in found.rounds[0].a]
-    assert first["b_seconds"] == [list(block.samples) for block in found.rounds[0].b]
+    assert first["a_seconds"] == [list(block) for block in found.rounds[0].a_seconds]
+    assert first["b_seconds"] == [list(block) for block in found.rounds[0].b_seconds]
     assert first["log_ratio"] == found.rounds[0].log_ratio
     assert len(first["discarded_seconds"]) == 4
     assert len(content["floor_rounds"][0]["b_seconds"][1]) == 5
@@ -333,9 +334,9 @@ def test_real_equals_are_compared_again_and_again() -> None:
     found = compare_equals(product(8), 3, plan, heard.append)
     assert found == heard
     assert len({one.ratio for one in found}) == 3
-    assert all(0 < sample < 1 for one in found for pair in one.rounds for block in pair.a for sample in block.samples)
-    assert count_false([replace(one, ratio=2.0, low=1.9, high=2.1, noise=1.1) for one in found[:2]] + found[2:]) >= 2
-    assert count_false([replace(one, ratio=1.0, low=0.9, high=1.1, noise=1.1) for one in found]) == 0
+    assert all(0 < sample < 1 for one in found for pair in one.rounds for block in pair.a_seconds for sample in block)
+    assert count_false([replace(one, verdict="faster") for one in found[:2]] + found[2:]) >= 2
+    assert count_false([replace(one, verdict="undecided") for one in found]) == 0
 
 
 def test_the_command_writes_every_sample(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
         ComparePlan(rounds_min=6, rounds_max=12, samples_per_block=3, max_seconds=20),
     )
     after = independent_ratio(networks[0], networks[1])
-    found = report["comparison"]
+    found = report.comparison
     assert min(before, after) > 1.3
-    assert found["verdict"] == "faster"
-    assert found["low"] <= 1.3 * max(before, after) and found["high"] >= min(before, after) / 1.3
+    assert found.verdict == "faster"
+    assert found.low <= 1.3 * max(before, after) and found.high >= min(before, after) / 1.3

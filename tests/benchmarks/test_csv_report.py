@@ -18,6 +18,7 @@ from tests.benchmarks.reports import (
     every_kind,
     row,
     table_report,
+    typed,
     unmeasured,
 )
 
@@ -25,7 +26,7 @@ KINDS = every_kind()
 
 
 def lines(report: dict[str, Any]) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(report_csv(report))))
+    return list(csv.DictReader(io.StringIO(report_csv(typed(report)))))
 
 
 def test_a_line_for_each_row_with_its_numbers() -> None:
@@ -89,7 +90,7 @@ def test_a_comparison_has_a_line_for_each_round() -> None:
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", HOSTILE, 'a,"b"\nc.onnx'])
 def test_no_file_name_is_a_formula_or_breaks_a_line(name: str) -> None:
     report = bench_report([row(file=name), unmeasured(file=name)])
-    report_csv(report).encode()
+    report_csv(typed(report)).encode()
     found = lines(report)
     assert len(found) == 2
     assert all(line["file"].lstrip("'").startswith(name[:3]) for line in found)
@@ -99,10 +100,10 @@ def test_no_file_name_is_a_formula_or_breaks_a_line(name: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_line_has_every_column(kind: str) -> None:
-    rows = list(csv.reader(io.StringIO(report_csv(KINDS[kind]))))
+    rows = list(csv.reader(io.StringIO(report_csv(typed(KINDS[kind])))))
     assert len({len(cells) for cells in rows}) == 1
     assert len(set(rows[0])) == len(rows[0]) > 5
 
 
 def test_a_report_without_rows_is_no_error() -> None:
-    assert report_csv(bench_report([])).strip() == ""
+    assert report_csv(typed(bench_report([]))).strip() == ""

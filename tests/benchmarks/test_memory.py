@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_the_whole_process_beside_its_start(tmp_path: Path) -> None:
         assert memory.result() == Memory("resident", 5000 * 1024, 1000 * 1024)
         proc(tmp_path, 2000, 6000)
     assert memory.result() == Memory("resident", 6000 * 1024, 1000 * 1024)
-    assert Memory("resident", 6, 1, 3).to_json() == {
+    assert asdict(Memory("resident", 6, 1, 3)) == {
         "kind": "resident",
         "peak_bytes": 6,
         "baseline_bytes": 1,

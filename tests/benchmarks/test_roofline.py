@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -277,7 +277,7 @@ def ceiling_of(flop: float | None, bandwidth: float | None) -> Ceiling:
 def test_a_fraction_of_each_ceiling() -> None:
     # 10 s of arithmetic (two operations for each multiply-accumulate) and 2 s of copying, in 40 s.
     found = limits_of(Work(500, 60), ceiling_of(100.0, 30.0), 40.0)
-    assert found.to_json() == {
+    assert asdict(found) == {
         "macs": 500,
         "bytes": 60,
         "compute_fraction": 0.25,
@@ -308,7 +308,7 @@ def test_no_fraction_of_what_is_not_known(
 
 def test_a_ceiling_as_json() -> None:
     ceiling = replace(ceiling_of(1.0, 2.0), product_size=256, product_seconds=(0.5,), copy_bytes=8, copy_seconds=(0.25,))
-    assert json.loads(json.dumps(ceiling.to_json())) == {
+    assert json.loads(json.dumps(asdict(ceiling))) == {
         "label": "cpu fp32",
         "device": "cpu",
         "compute": "fp32",

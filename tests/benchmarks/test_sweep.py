@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.bench import Job
 from benchmarks.measurement import Plan
-from benchmarks.schema import check_report
+from benchmarks.reports import Cell
+from benchmarks.schema import parse_report
 from benchmarks.sweep import advice, atlas
 from engines.runtimes.base import Images, check_images
 from engines.sample_images import list_photographs
@@ -24,6 +25,10 @@ from tests.tiny import Tiny
 
 QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=1, max_samples=3, max_seconds=20)
 JOB = Job(Path("a.onnx"), "onnxruntime", "cpu")
+
+
+def sweep_json(*arguments: Any, **options: Any) -> dict[str, Any]:
+    return atlas(*arguments, **options).to_json()
 
 
 class Launching(FakeEngine):
@@ -63,13 +68,13 @@ def test_smallest_first_each_once_and_on_disk_after_each(
     def writing(path: Path, content: Mapping[str, Any]) -> None:
         write_json(path, content)
         read = json.loads(path.read_text())
-        check_report(read)
+        parse_report(read)
         on_disk.append([cell["shape"] for cell in read["grid"]])
 
     monkeypatch.setattr("benchmarks.sweep.write_json", writing)
     shapes = [Shape(1, 64, 64), Shape(2, 32, 32), Shape(1, 32, 32), Shape(1, 64, 64)]
     said: list[str] = []
-    report = atlas(job, shapes, list_photographs(PHOTOGRAPHS), QUICK, json_out=written, progress=said.append)
+    report = sweep_json(job, shapes, list_photographs(PHOTOGRAPHS), QUICK, json_out=written, progress=said.append)
     ordered = ["1x32x32", "2x32x32", "1x64x64"]
     assert on_disk == [ordered[:1], ordered[:2], ordered]
     assert said == [f"{shape} on fake cpu fp32" for shape in ordered]
@@ -80,13 +85,13 @@ def test_smallest_first_each_once_and_on_disk_after_each(
         assert len(cell["samples_seconds"]) == cell["n"] == 3
         assert min(cell["samples_seconds"]) <= cell["median_seconds"] <= max(cell["samples_seconds"])
         assert cell["memory_peak_bytes"] > 1 << 20
-    assert any("one profile" in sentence.lower() for sentence in report["advice"])
+    assert any("one profile" in one.lower() or "converged" in one for one in report["advice"])
 
 
 def test_what_the_engine_refuses_is_a_reason_and_not_the_end(engine: Launching, job: Job) -> None:
     shapes = [Shape(1, 30, 32), Shape(1, 48, 48), Shape(1, 128, 128), Shape(4, 64, 128), Shape(2, 128, 132)]
-    report = atlas(job, shapes, list_photographs(PHOTOGRAPHS), QUICK)
-    check_report(report)
+    report = sweep_json(job, shapes, list_photographs(PHOTOGRAPHS), QUICK)
+    parse_report(report)
     cells = {cell["shape"]: cell for cell in report["grid"]}
     assert list(cells) == ["1x30x32", "1x48x48", "1x128x128", "4x64x128", "2x128x132"]
     assert "multiples of 4" in cells["1x30x32"]["reason"]
@@ -97,77 +102,95 @@ def test_what_the_engine_refuses_is_a_reason_and_not_the_end(engine: Launching, 
 
 
 def test_nothing_measured_is_nothing_advised(engine: Launching, job: Job) -> None:
-    report = atlas(job, [Shape(1, 128, 128)], list_photographs(PHOTOGRAPHS), QUICK)
-    check_report(report)
+    report = sweep_json(job, [Shape(1, 128, 128)], list_photographs(PHOTOGRAPHS), QUICK)
+    parse_report(report)
     assert report["advice"] == []
 
 
 def test_a_shape_that_would_take_too_long_is_not_run(engine: Launching, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {"1x32x32": 8.0, "1x64x64": 20.0}  # the second is faster per pixel than the first predicts
 
-    def measured(engine: Any, job: Any, shape: Shape, photographs: Any, plan: Plan) -> dict[str, Any]:
+    def measured(engine: Any, job: Any, shape: Shape, photographs: Any, plan: Plan) -> Cell:
         return cell(str(shape), taken.get(str(shape)))
 
     monkeypatch.setattr("benchmarks.sweep._measured", measured)
     # Predicted from the one before: 4 * 8 = 32 s; then 20 / 4096 s a pixel, which is 45 s for 96x96 and 80 s for the last.
     shapes = [Shape(1, 32, 32), Shape(1, 64, 64), Shape(1, 96, 96), Shape(2, 64, 128)]
-    report = atlas(job, shapes, [], Plan(max_seconds=40))
-    check_report(report)
+    report = sweep_json(job, shapes, [], Plan(max_seconds=40))
+    parse_report(report)
     assert [one["median_seconds"] for one in report["grid"]] == [8.0, 20.0, None, None]
     assert [one["reason"] for one in report["grid"][2:]] == [
         "one call would take some 45 s: raise --max-seconds",
         "one call would take some 80 s: raise --max-seconds",
     ]
     # One that fails in between predicts nothing, and what came before it still does.
-    report = atlas(job, [*shapes, Shape(1, 64, 68)], [], Plan(max_seconds=40))
+    report = sweep_json(job, [*shapes, Shape(1, 64, 68)], [], Plan(max_seconds=40))
     assert [one["reason"] for one in report["grid"][2:]] == [
         "out of memory",
         "one call would take some 45 s: raise --max-seconds",
         "one call would take some 80 s: raise --max-seconds",
     ]
-    slow = atlas(job, shapes, [], Plan(max_seconds=31))
+    slow = sweep_json(job, shapes, [], Plan(max_seconds=31))
     assert [one["reason"] is None for one in slow["grid"]] == [True, False, False, False]
 
 
 def test_the_tiny_network_for_real(tiny: Tiny) -> None:
     job = Job(tiny.onnx, "onnxruntime", "cpu")
-    report = atlas(job, [Shape(2, 32, 32), Shape(1, 32, 32), Shape(1, 33, 32)], list_photographs(PHOTOGRAPHS), QUICK)
-    check_report(report)
+    report = sweep_json(job, [Shape(2, 32, 32), Shape(1, 32, 32), Shape(1, 33, 32)], list_photographs(PHOTOGRAPHS), QUICK)
+    parse_report(report)
     assert (report["engine"], report["compute"]) == ("onnxruntime cpu fp32", "fp32")
     first, refused, last = report["grid"]
     assert [one["shape"] for one in report["grid"]] == ["1x32x32", "1x33x32", "2x32x32"]
     assert "multiples of 4" in refused["reason"]
     assert first["first_call_seconds"] > 0 < last["median_seconds"]
-    # 17 + 28 pixels of context, up to a multiple of 4.
-    assert any("No shape here is large enough for a tile with 48 pixels" in sentence for sentence in report["advice"])
+    # Three samples are never enough to advise from.
+    assert report["advice"] == [
+        "No cell converged, so nothing can be advised: measure again with more --max-seconds, or a quieter machine."
+    ]
+    known = [Cell(**(one | {"converged": one["reason"] is None or None, "samples_seconds": None})) for one in report["grid"]]
+    assert any("No shape here is large enough for a tile with 48 pixels" in sentence for sentence in advice(known, 48, job))
 
 
 # Advice, from cells by hand.
 
 
-def cell(shape: str, seconds: float | None, first: float | None = None) -> dict[str, Any]:
+def cell(shape: str, seconds: float | None, first: float | None = None, *, converged: bool = True) -> Cell:
     """A cell in which all samples were equal; without ``seconds`` one that was not measured."""
     found = seconds is not None
-    return {
-        "shape": shape,
-        "median_seconds": seconds,
-        "median_low": seconds,
-        "median_high": seconds,
-        "n": 6 if found else None,
-        "converged": True if found else None,
-        "first_call_seconds": (seconds if first is None else first) if found else None,
-        "memory_peak_bytes": None,
-        "reason": None if found else "out of memory",
-        "samples_seconds": [seconds] * 6 if found else None,
-    }
+    return Cell(
+        shape=shape,
+        median_seconds=seconds,
+        median_low=seconds,
+        median_high=seconds,
+        n=6 if found else None,
+        converged=converged if found else None,
+        first_call_seconds=(seconds if first is None else first) if found else None,
+        memory_peak_bytes=None,
+        reason=None if found else "out of memory",
+        samples_seconds=(seconds,) * 6 if seconds is not None else None,
+    )
 
 
-def said(grid: list[dict[str, Any]], about: str, *, context: int = 16, job: Job = JOB) -> list[str]:
+def said(grid: list[Cell], about: str, *, context: int = 16, job: Job = JOB) -> list[str]:
     return [sentence for sentence in advice(grid, context, job) if about in sentence]
 
 
 def test_no_cell_no_advice() -> None:
     assert advice([cell("1x64x64", None)], 16, JOB) == []
+
+
+def test_what_did_not_converge_is_no_ground_for_advice() -> None:
+    loose = cell("4x64x64", 1.0, converged=False)
+    grid = [cell("1x64x64", 1.0), cell("2x64x64", 1.9), loose]
+    sentences = advice(grid, 16, JOB)
+    assert sentences[0].startswith("From converged cells only: 4x64x64 did not")
+    assert any(one.startswith("Batches do not pay here") for one in sentences), "the batch of 4 would, if it were known"
+    assert not any("4x64x64" in one for one in sentences[1:])
+
+
+def test_where_nothing_converged_nothing_can_be_advised() -> None:
+    (sentence,) = advice([cell("1x64x64", 1.0, converged=False), cell("2x64x64", None)], 16, JOB)
+    assert sentence.startswith("No cell converged, so nothing can be advised")
 
 
 def test_a_batch_that_pays_is_named_for_its_size() -> None:
@@ -195,7 +218,7 @@ def test_batches_that_save_next_to_nothing_do_not_pay() -> None:
         [cell("2x64x64", 1.0), cell("4x64x64", 1.0)],  # nothing alone to compare with
     ],
 )
-def test_without_a_comparison_nothing_is_said_of_batches(grid: list[dict[str, Any]]) -> None:
+def test_without_a_comparison_nothing_is_said_of_batches(grid: list[Cell]) -> None:
     assert said(grid, "atch") == []
 
 
