@@ -163,7 +163,7 @@ def deblur_command(
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
 
-    source = model or _bundled_onnx(engine)
+    source = model or _bundled_model(engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device)
     with runner, bar() as progress:
@@ -296,27 +296,11 @@ def _only_fp32_onnx() -> Artifact:
             raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in found)}): name one.")
 
 
-def _bundled_onnx(engine: EngineChoice) -> Path:
-    """The shipped weights as a file that ``engine`` runs: themselves for PyTorch, else as ONNX, exported once into a cache."""
-    import platformdirs
+def _bundled_model(engine: EngineChoice) -> Path:
+    """The bundled weights as a file that ``engine`` runs: themselves for PyTorch, else as ONNX, which needs no torch."""
+    from mimo.bundled import GRAPHS, WEIGHTS
 
-    from mimo.artifact import open_artifact
-    from mimo.bundled import WEIGHTS
-    from mimo.files import sha256_of
-
-    if engine == "pytorch":
-        return WEIGHTS
-    cached: Path = platformdirs.user_cache_path("mimo") / f"{WEIGHTS.stem}-{sha256_of(WEIGHTS)[:12]}.onnx"
-    try:
-        open_artifact(cached)
-    except ArtifactError:
-        need_torch("the first use of the bundled weights", "torch", ", or use an ONNX file made elsewhere")
-        checkpoint = given_checkpoint(None)
-        from export.to_onnx import export_onnx
-
-        with working(f"exporting the shipped weights once, to {cached}"):
-            export_onnx(checkpoint, cached)
-    return cached
+    return WEIGHTS if engine == "pytorch" else GRAPHS[WEIGHTS.stem]
 
 
 def _verify(

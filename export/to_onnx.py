@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from export.compact import compact as without_loss
 from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numerics, check_structure, with_lineage, write_onnx
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
@@ -47,12 +48,14 @@ def export_onnx(
     precision: Literal["fp32", "fp16"] = "fp32",
     io_fp16: bool = False,
     all_scales: bool = False,
+    compact: bool = False,
 ) -> Artifact:
     """Write ``checkpoint`` as ONNX to ``out`` with its sidecar, and return the artifact.
 
     One input ``blur`` (N,3,H,W) in [0,1], float32 unless ``io_fp16``; batch, height and width dynamic, height and width
     multiples of the network's. One output ``sharp`` of the same shape and type, not clamped; with ``all_scales`` also the
-    smaller ones of a network that has them. Where the network's entry has a leaner form to deploy, that is the graph.
+    smaller ones of a network that has them. ``compact``: see :mod:`export.compact`. Where the network's entry has a leaner
+    form to deploy, that is the graph.
 
     Before anything is written: ONNX's checker with full checks, names and symbolic dimensions, and a comparison with
     PyTorch in ONNX Runtime at two shapes. Raises :class:`ExportError` when one of them fails; then nothing is left behind.
@@ -65,7 +68,7 @@ def export_onnx(
     names = entry.outputs if all_scales else (OUTPUT,)
     deployed = entry.deployed(network) if entry.deployed else network
     model = _trace(_Deployed(deployed, all_scales), checkpoint.spec.size_multiple, names)
-    return _finished(model, artifact, names, _reference(network))
+    return _finished(without_loss(model) if compact else model, artifact, names, _reference(network))
 
 
 def export_network(

@@ -16,6 +16,8 @@ PHOTOGRAPHS = Path(__file__).with_name("photographs")
 
 SHIPPED = {"mimo-unet": WEIGHTS, "mimo-unet-small": SMALL_WEIGHTS}
 """Weights that come with the project, by the network's name."""
+GRAPHS = {name: path.with_suffix(".onnx") for name, path in SHIPPED.items()}
+"""The same as FP32 ONNX, so that deploying them needs no torch; made by ``python -m export.bundle``."""
 
 
 def given_checkpoint(path: Path | None) -> Checkpoint:

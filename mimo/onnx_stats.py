@@ -34,12 +34,17 @@ class GraphSummary:
     outputs: Mapping[str, str]
     parameters: int
     weight_types: Mapping[str, int]
-    """Convolutions by the type of their weights."""
+    """Convolutions by the type of their weights, after a Cast where there is one."""
 
 
 def summarise(model: onnx.ModelProto) -> GraphSummary:
     """Count and name what is in ``model``; nothing is run."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    types = {name: tensor.data_type for name, tensor in weights.items()}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in weights:  # stored in another type than it computes in
+            weights[node.output[0]] = weights[node.input[0]]
+            types[node.output[0]] = next(attribute.i for attribute in node.attribute if attribute.name == "to")
     convolutions = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     return GraphSummary(
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
@@ -50,9 +55,7 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
             math.prod(weights[name].dims)
             for name in {name for node in convolutions for name in node.input[1:] if name in weights}
         ),
-        weight_types=dict(
-            Counter(_type_name(weights[node.input[1]].data_type) for node in convolutions if node.input[1] in weights)
-        ),
+        weight_types=dict(Counter(_type_name(types[node.input[1]]) for node in convolutions if node.input[1] in types)),
     )
 
 

@@ -276,7 +276,6 @@ def test_deploying_needs_no_torch(tiny: Tiny, tmp_path: Path) -> None:
         if not entry.name.startswith(("torch", "functorch", "__editable__", "__pycache__")) and entry.suffix != ".pth":
             (packages / entry.name).symlink_to(entry)
     photo = crop(list_photographs(PHOTOGRAPHS)[0], tmp_path / "photos", (64, 48))
-    # The cache may hold the shipped weights as ONNX already, which need no torch either.
     cache = str(tmp_path / "cache")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)]), "XDG_CACHE_HOME": cache}
 
@@ -299,7 +298,10 @@ def test_deploying_needs_no_torch(tiny: Tiny, tmp_path: Path) -> None:
     done = run("bench", name, "--sync", "--size", "32x32", "--min-samples", "1", "--max-seconds", "0")
     assert done.returncode == 0, done.stderr
     assert run("build-engine", name, "--fp16").returncode == 0
-    for arguments in (["export"], ["verify"], ["deblur", photo, "--out", "x"]):
+    assert run("deblur", photo, "--out", "bundled").returncode == 0, "the bundled network needs no torch either"
+    assert (tmp_path / "bundled" / photo.name).is_file()
+    assert not (Path(cache) / "mimo").exists()
+    for arguments in (["export"], ["verify"], ["deblur", photo, "--out", "x", "--engine", "pytorch"]):
         done = run(*arguments)
         assert done.returncode == 2, done.stderr
         assert "torch" in done.stderr
