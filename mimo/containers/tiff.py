@@ -95,7 +95,7 @@ def rebuilt(source: bytes, samples: NDArray[np.uint8] | NDArray[np.uint16], alph
     for child in children(data, layout, first, (EXIF, GPS, INTEROPERABILITY)):
         used += exif.used_by(data, layout, child) if child.at != first.at else []
     room = _Room(data, layout, subtract(free, [(0, 16 if layout.big else 8), *used]))
-    compressed = integers(data, layout, first.get(_COMPRESSION)) != (1,)
+    compressed = integers(source, layout, first.get(_COMPRESSION)) != (1,)
     extra = integers(source, layout, first.get(338))
     blobs |= _picture(room, samples, compressed, (extra[0] if extra and extra[0] != 1 else 2) if alpha else None)
     return room.finished(kept, blobs, following)
@@ -105,8 +105,8 @@ def extended(block: bytes, carried: Carried) -> bytes:
     """An EXIF block, or :data:`EMPTY`, with the rest of what another format carried as tags of its first directory."""
     data = bytearray(block)
     layout, first = _first(data)
+    kept = {entry.tag: block[entry.at : entry.at + 12] for entry in first.entries}
     room = _Room(data, layout, [(first.at, first.end)])
-    kept = {entry.tag: bytes(data[entry.at : entry.at + 12]) for entry in first.entries}
     blobs: dict[int, tuple[int, bytes]] = {}
     for tag, kind, value in ((_XMP, 1, carried.xmp), (_ICC, _BYTES, carried.icc), (_PHOTOSHOP, _BYTES, carried.photoshop)):
         if value:
