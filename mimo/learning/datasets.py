@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo.errors import DataError, ImageError
+from mimo.files import sha256_of
 from mimo.images import PHOTO_SUFFIXES, read_photo
 
 Samples = NDArray[np.uint8]
@@ -38,6 +39,22 @@ class Pair:
         """What stands before the last underscore of the name; the whole stem where there is none."""
         stem = PurePosixPath(self.name).stem
         return stem.rpartition("_")[0] or stem
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A sharp picture to shake."""
+
+    name: str
+    path: Path
+
+
+def open_photographs(folder: Path) -> tuple[Photograph, ...]:
+    """The sharp photographs in ``folder``, in the order of their names. Raises :class:`DataError` when there are none."""
+    found = pictures_in(folder) if folder.is_dir() else {}
+    if not found:
+        raise DataError(f"{folder}: expected a folder of sharp photographs; {found_in(folder)}")
+    return tuple(Photograph(name, path) for name, path in found.items())
 
 
 def open_pairs(folder: Path) -> tuple[Pair, ...]:
@@ -63,10 +80,27 @@ def validation_pairs(folder: Path) -> tuple[Pair, ...]:
     return open_pairs(folder / "val") if (folder / "val").is_dir() else ()
 
 
-def digest(*groups: Sequence[Pair]) -> str:
-    """SHA-256 of all names and file sizes: enough to see that pictures came, went or were exchanged."""
-    facts = [[[pair.name, pair.blur.stat().st_size, pair.sharp.stat().st_size] for pair in group] for group in groups]
+def digest(*groups: Sequence[Pair | Photograph], hashed: Callable[[Path], str] = sha256_of) -> str:
+    """SHA-256 of all names and contents, wherever they lie: says whether pictures came, went or were exchanged.
+
+    ``hashed``: the SHA-256 of a file. Raises :class:`DataError` for a file that cannot be read.
+    """
+    try:
+        facts = [[[one.name, *(hashed(path) for path in _files(one))] for one in group] for group in groups]
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _files(one: Pair | Photograph) -> tuple[Path, ...]:
+    return (one.blur, one.sharp) if isinstance(one, Pair) else (one.path,)
+
+
+def read_photograph(photograph: Photograph, smallest: int = 1) -> Samples:
+    """The picture, upright, 8 bits, grey as RGB. Raises as :func:`read_pair`."""
+    picture = read_picture(photograph.path)
+    _need_size(photograph.path, picture, smallest)
+    return picture
 
 
 def read_pair(pair: Pair, smallest: int = 1) -> tuple[Samples, Samples]:
@@ -79,15 +113,22 @@ def read_pair(pair: Pair, smallest: int = 1) -> tuple[Samples, Samples]:
     (height, width), truth = blur.shape[:2], sharp.shape[:2]
     if (height, width) != truth:
         raise DataError(f"{pair.blur} has {width}x{height} pixels and {pair.sharp} {truth[1]}x{truth[0]}: take the pair away.")
-    if min(height, width) < smallest:
-        raise DataError(
-            f"{pair.blur} has {width}x{height} pixels, too few for patches of {smallest}: take the pair away, "
-            "or train with a smaller --patch-size."
-        )
+    _need_size(pair.blur, blur, smallest)
     return blur, sharp
 
 
-def check_pairs(pairs: Sequence[Pair], read: Callable[[int], object], *, workers: int = 4, watch: Watch | None = None) -> None:
+def _need_size(path: Path, picture: Samples, smallest: int) -> None:
+    height, width = picture.shape[:2]
+    if min(height, width) < smallest:
+        raise DataError(
+            f"{path} has {width}x{height} pixels, too few for patches of {smallest}: take it away, "
+            "or train with a smaller --patch-size."
+        )
+
+
+def check_pairs(
+    pairs: Sequence[object], read: Callable[[int], object], *, workers: int = 4, watch: Watch | None = None
+) -> None:
     """Call ``read`` (such as :func:`read_pair` of one place) for every pair, in threads, and report what is broken at once.
 
     Every picture is decoded in full: a file cut off in the middle has a good header. Raises :class:`DataError` that names
@@ -111,7 +152,7 @@ def check_pairs(pairs: Sequence[Pair], read: Callable[[int], object], *, workers
                 watch(done, len(pairs))
     if broken:
         more = f"\n... and {len(broken) - 5} more" if len(broken) > 5 else ""
-        raise DataError(f"{len(broken)} of {len(pairs)} pairs cannot be used:\n" + "\n".join(broken[:5]) + more)
+        raise DataError(f"{len(broken)} of {len(pairs)} pairs or photographs cannot be used:\n" + "\n".join(broken[:5]) + more)
 
 
 def read_picture(path: Path) -> Samples:

@@ -63,6 +63,11 @@ class Validated:
     """In dB, by the protocol ``mimo``, mean over the pictures."""
     ssim: float
     """Per channel (``ssim_rgb``), mean over the pictures."""
+    sharp_psnr: float
+    """What is done to pictures that are sharp already: PSNR in dB of the result to the input, the truths of the same pairs
+    (100 at most), mean."""
+    sharp_lowest: float
+    """The same of the picture that is changed most."""
     pictures: int
     best: bool
     """Whether the PSNR is higher than at every validation before."""
@@ -131,10 +136,12 @@ class RunLog:
     def validated(self, result: Validated) -> None:
         """Write the result of a validation."""
         values = {"psnr": result.psnr, "ssim_rgb": result.ssim, "pictures": result.pictures, "best": result.best}
-        self._append({"kind": "val", "step": result.step, **values})
+        harm = {"sharp_psnr": result.sharp_psnr, "sharp_lowest": result.sharp_lowest}
+        self._append({"kind": "val", "step": result.step, **values, **harm})
         if self._writer is not None:
             self._writer.add_scalar("validation/PSNR", result.psnr, result.step)
             self._writer.add_scalar("validation/SSIM", result.ssim, result.step)
+            self._writer.add_scalar("validation/PSNR of sharp pictures to themselves", result.sharp_psnr, result.step)
             if result.strip is not None:
                 self._writer.add_image("blurry | restored | sharp", result.strip, result.step, dataformats="HWC")
             self._writer.flush()

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mimo.errors import TrainingError
+from mimo.learning.styles import STYLES, Shake, Style
 from mimo.networks.registry import spec_from_json
 from mimo.spec import SMALLEST_SIDE, ModelSpec
 
 Schedule = Literal["step", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
+Optimizer = Literal["adam", "adamw"]
 Device = Literal["auto", "cpu", "cuda"]
 Augmentation = Literal["flips", "rot90", "rgb-shuffle"]
 """``flips``: left to right, every second sample (the authors' only one); ``rot90``: by 0, 90, 180 or 270 degrees, with
@@ -33,8 +35,20 @@ class Recipe:
     """
 
     spec: ModelSpec
-    data: tuple[Path, ...]
+    data: tuple[Path, ...] = ()
     """Prepared datasets (with ``train/`` and perhaps ``val/``) or folders of pairs; a folder given twice counts twice."""
+    photographs: tuple[Path, ...] = ()
+    """Folders of sharp photographs, shaken while the run learns: no crop is seen twice."""
+    style: Style = "handheld"
+    """How photographs are shaken: see :data:`mimo.learning.shake.STYLES`."""
+    shortest: float | None = None
+    """Of a drawn shake, in pixels; by default the style's."""
+    longest: float | None = None
+    """Of a drawn shake, in pixels; by default the style's."""
+    sharp_part: float = 0.125
+    """Of the shaken photographs: left sharp, so that a network learns to leave alone what is."""
+    real_part: float = 0.125
+    """Of the samples: from :attr:`data` where there are :attr:`photographs` too."""
     validation: Path | None = None
     """A folder of pairs; by default ``val/`` of each dataset that has one."""
     epochs: int = 3000
@@ -44,6 +58,9 @@ class Recipe:
     """Samples per step and process."""
     patch_size: int = 256
     lr: float = 1e-4
+    optimizer: Optimizer = "adam"
+    weight_decay: float = 0.01
+    """With ``adamw``: how much of itself a weight loses in each step, times the learning rate."""
     schedule: Schedule = "step"
     """``step``: halved every :attr:`halve_every` epochs; ``cosine``: down to 0 at the last step."""
     halve_every: int = 500
@@ -69,7 +86,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checks: _Checks = (
-            ("data", len(self.data) > 0, "name at least one folder"),
+            ("data", bool(self.data or self.photographs), "name at least one folder, or one with --synthesize-from"),
+            ("style", self.style in get_args(Style), "shake, handheld or video"),
+            ("sharp-part", 0 <= self.sharp_part <= 1, "from 0 to 1"),
+            ("real-part", 0 < self.real_part < 1, "above 0 and below 1"),
+            ("optimizer", self.optimizer in get_args(Optimizer), "adam or adamw"),
+            ("weight-decay", 0 <= self.weight_decay < math.inf, "0 or above"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("iterations", self.iterations is None or self.iterations >= 1, "at least 1"),
             ("batch-size", self.batch_size >= 1, "at least 1"),
@@ -89,6 +111,16 @@ class Recipe:
         )
         _need(self, checks)
 
+    @property
+    def shake(self) -> Shake:
+        """What is drawn for photographs. Raises :class:`TrainingError` for lengths that cannot be."""
+        style = STYLES[self.style]
+        return replace(
+            style,
+            shortest=style.shortest if self.shortest is None else self.shortest,
+            longest=style.longest if self.longest is None else self.longest,
+        )
+
     def steps(self, pairs: int, processes: int) -> int:
         """How many steps the whole run has."""
         if self.iterations is not None:
@@ -106,14 +138,16 @@ class Recipe:
     def anywhere(self) -> Recipe:
         """The same recipe with absolute paths, so that a run can be continued from another folder."""
         validation, init = (path and path.absolute() for path in (self.validation, self.init))
-        return replace(self, data=tuple(path.absolute() for path in self.data), validation=validation, init=init)
+        data, photographs = (tuple(path.absolute() for path in folders) for folders in (self.data, self.photographs))
+        return replace(self, data=data, photographs=photographs, validation=validation, init=init)
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, strings, lists and dictionaries only."""
         values = asdict(self)
         for name in ("validation", "init"):
             values[name] = None if values[name] is None else str(values[name])
-        return values | {"data": [str(path) for path in self.data], "augment": list(self.augment)}
+        folders = {name: [str(path) for path in getattr(self, name)] for name in ("data", "photographs")}
+        return values | folders | {"augment": list(self.augment)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Recipe:
@@ -123,8 +157,8 @@ class Recipe:
             if unknown := values.keys() - names:
                 raise KeyError(*sorted(unknown))
             paths = {name: None if values[name] is None else Path(values[name]) for name in ("validation", "init")}
-            data = tuple(Path(path) for path in values["data"])
-            rest = {"spec": spec_from_json(values["spec"]), "data": data, "augment": tuple(values["augment"])}
+            folders = {name: tuple(Path(path) for path in values.get(name, ())) for name in ("data", "photographs")}
+            rest = {"spec": spec_from_json(values["spec"]), **folders, "augment": tuple(values["augment"])}
             return cls(**{**values, **paths, **rest})
         except (KeyError, TypeError, AttributeError) as error:
             raise TrainingError(

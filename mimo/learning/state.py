@@ -95,7 +95,13 @@ class Learner:
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None  # type: ignore[no-untyped-call]
         )
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, fused=True)
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "adamw":
+            self.optimizer = torch.optim.AdamW(
+                self.network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+            )
+        else:
+            self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, fused=True)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.amp == "fp16")
         wrapped = world.wrap(self.network)
         self._forward: nn.Module = torch.compile(wrapped) if recipe.compile else wrapped  # type: ignore[assignment]

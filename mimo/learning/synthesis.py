@@ -13,57 +13,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo.errors import DataError, MimoError
+from mimo.errors import DataError
 from mimo.files import write_bytes, write_json
 from mimo.learning.datasets import Samples, Watch, found_in, pictures_in, read_picture
+from mimo.learning.shake import Track, decoded, in_step, opencv, random_region, to_linear, to_samples, trajectory
+from mimo.learning.styles import Shake
 from mimo.spec import SMALLEST_SIDE
 
 RECORD = "synthesis.json"
 """In the folder: seed, settings and photographs that its pairs were made from."""
-
-Track = NDArray[np.float64]
-"""(poses, 3): shift right and down in pixels, turn in radians, about a mean of zero."""
-
-
-@dataclass(frozen=True)
-class Shake:
-    """What is drawn for the pairs. Lengths are in pixels of the finished picture."""
-
-    shortest: float = 1.0
-    longest: float = 40.0
-    """The extent of a trajectory, drawn evenly on a logarithmic scale: as many under 6 pixels as over."""
-    jitters: tuple[float, ...] = (0.0, 0.05, 0.15, 0.3)
-    """Tremble on top of the smooth drift, as a part of its extent; one is drawn for each pair."""
-    turn: float = 0.5
-    """How far a corner moves at most by turning, as a part of the extent."""
-    noise: float = 0.01
-    """The largest standard deviation of the noise at mid grey, in linear light of [0,1]; evenly drawn from 0."""
-    scales: tuple[float, float] = (0.5, 0.85)
-    """Photographs are made smaller by a factor drawn from this range, so that the truth is sharp to the pixel."""
-    longest_side: int = 720
-    """A larger result is a crop, drawn too."""
-    wander: float = 0.35
-    """How much the drift changes its course while the shutter is open; 0 is a straight line."""
-    moving: float = 0.0
-    """The part of the pairs in which something in the picture moves on its own, in front of the rest."""
-    encoded: bool = False
-    """Average the sRGB values instead of the light: what averaging the frames of a video does."""
-
-
-STYLES = {
-    "shake": Shake(),
-    "video": Shake(shortest=3.0, longest=45.0, jitters=(0.0, 0.05), noise=0.002, wander=0.1, moving=0.5, encoded=True),
-}
-"""shake: a hand-held photograph. video: frames of a high-speed camera averaged, as GoPro's ``blur`` was made (Nah et al.,
-CVPR 2017): nearly straight tracks, things that move on their own, hardly any noise."""
 
 
 def synthesize(
@@ -122,7 +86,7 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
 
     The truth is where the trajectory's mean is, so that nothing has to be moved to restore it.
     """
-    cv2 = _cv2()
+    cv2 = opencv()
     scale = float(draw.uniform(*shake.scales))
     side = round(shake.longest_side / scale)
     rows, columns = (_span(draw, length, side) for length in photograph.shape[:2])
@@ -145,7 +109,7 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
     region = None
     if shake.moving and draw.random() < shake.moving:
         tracks.append(drawn_track())
-        region = _region(draw, light.shape[0], light.shape[1])
+        region = random_region(draw, light.shape[0], light.shape[1])
     blurred = along(light, tracks, region)
     # What came in from outside was made up: it is cut off, as long as something is left.
     reach = max(float(np.abs(track[:, :2]).max() + corner * np.abs(track[:, 2]).max()) for track in tracks)
@@ -164,60 +128,6 @@ def make_pair(photograph: Samples, draw: np.random.Generator, shake: Shake) -> t
     return to_samples(blurred), to_samples(truth)
 
 
-def trajectory(draw: np.random.Generator, extent: float, jitter: float, turn: float, wander: float = Shake.wander) -> Track:
-    """A random walk of the velocity, pulled back to rest, with pushes now and then: a hand that corrects itself.
-
-    ``extent``: the largest distance between two of its points, in pixels; ``jitter``: of the tremble, as a part of it;
-    ``turn``: the largest turn from the mean, in radians; ``wander``: as in :class:`Shake`.
-    Poses are evenly spaced in time and at most about a pixel apart.
-    """
-    gaussian_filter1d = import_module("scipy.ndimage").gaussian_filter1d
-    steps = 512
-    pushes = draw.standard_normal((steps, 3)) + 6 * draw.standard_normal((steps, 3)) * (draw.random((steps, 1)) < 0.01)
-    drift, stiffness = draw.standard_normal(3), float(draw.uniform(0.02, 0.15))
-    speed, place = 2 * drift, np.zeros(3)
-    path = np.empty((steps, 3))
-    for step in range(steps):
-        speed = (1 - stiffness) * speed + stiffness * drift + wander * pushes[step]
-        place = place + speed
-        path[step] = place
-    path = gaussian_filter1d(path, 6, axis=0, mode="nearest")
-    path -= path.mean(axis=0)
-    path[:, :2] /= max(_extent(path[:, :2]), 1e-9)
-    tremble = gaussian_filter1d(draw.standard_normal((steps, 2)), 2.5, axis=0, mode="nearest")
-    path[:, :2] += jitter * tremble / max(_extent(tremble), 1e-9)
-    path[:, :2] *= extent / max(_extent(path[:, :2]), 1e-9)
-    path[:, 2] *= float(draw.uniform(0, turn)) / max(float(np.abs(path[:, 2]).max()), 1e-9)
-
-    length = float(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
-    poses = int(np.clip(np.ceil(length), 8, 96))
-    # The middle of each of equal spans of time, so that no pose weighs more than another.
-    moments = (np.arange(poses) + 0.5) / poses * (steps - 1)
-    track = np.stack([np.interp(moments, np.arange(steps), axis) for axis in path.T], axis=1)
-    centred: Track = track - track.mean(axis=0)
-    return centred
-
-
-def to_linear(samples: Samples) -> NDArray[np.float32]:
-    """sRGB samples to linear light in [0,1], by IEC 61966-2-1."""
-    linear: NDArray[np.float32] = decoded(np.arange(256) / 255)[samples]
-    return linear
-
-
-def decoded(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """sRGB values in [0,1] to linear light in [0,1], by IEC 61966-2-1."""
-    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return linear.astype(np.float32)
-
-
-def to_samples(linear: NDArray[np.float32]) -> Samples:
-    """The inverse of :func:`to_linear`: clipped to [0,1], rounded to the nearest of 256 steps."""
-    clipped = np.clip(linear, 0, 1)
-    encoded = np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** np.float32(1 / 2.4) - 0.055)
-    samples: Samples = np.rint(encoded * 255).astype(np.uint8)
-    return samples
-
-
 def _span(draw: np.random.Generator, length: int, most: int) -> slice:
     """At most ``most`` of ``length`` pixels, placed at random."""
     part = min(length, most)
@@ -231,7 +141,7 @@ def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[n
     ``region``: (H,W) in [0,1], how much of each pixel belongs to what moves on its own, in front of the rest. What
     moves in from outside repeats what is at the edge, mirrored.
     """
-    cv2 = _cv2()
+    cv2 = opencv()
     height, width = light.shape[:2]
     across, down = (width - 1) / 2, (height - 1) / 2
 
@@ -246,7 +156,7 @@ def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[n
         return moved
 
     total = np.zeros_like(light)
-    for poses in zip(*_in_step(tracks), strict=True):
+    for poses in zip(*in_step(tracks), strict=True):
         frame = posed(light, poses[0], cv2.BORDER_REFLECT)
         if region is not None:
             inside = posed(region, poses[1], cv2.BORDER_REPLICATE)[..., None]
@@ -254,31 +164,6 @@ def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[n
         total += frame
     total /= np.float32(max(map(len, tracks)))
     return total
-
-
-def _in_step(tracks: Sequence[Track]) -> list[Track]:
-    """The same number of poses for all, as many as the longest has; each still centred on 0."""
-    most = max(map(len, tracks))
-    stepped = []
-    for track in tracks:
-        moments = np.linspace(0, len(track) - 1, most)
-        even = np.stack([np.interp(moments, np.arange(len(track)), axis) for axis in track.T], axis=1)
-        stepped.append(even - even.mean(axis=0))
-    return stepped
-
-
-def _region(draw: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """A random patch of the picture with a soft edge: 1 inside, 0 outside, (height, width)."""
-    cv2 = _cv2()
-    waves = cv2.resize(draw.standard_normal((5, 7)), (width, height), interpolation=cv2.INTER_CUBIC)
-    solid = (waves > np.quantile(waves, draw.uniform(0.5, 0.85))).astype(np.float32)
-    region: NDArray[np.float32] = cv2.GaussianBlur(solid, (0, 0), 1.5)
-    return region
-
-
-def _extent(points: NDArray[np.float64]) -> float:
-    """The diagonal of the box around them."""
-    return float(np.hypot(*np.ptp(points, axis=0)))
 
 
 def _digest(photographs: Sequence[Path]) -> str:
@@ -302,14 +187,7 @@ def _same_settings(dst: Path, settings: dict[str, Any]) -> None:
 
 
 def _png(picture: Samples) -> bytes:
-    cv2 = _cv2()
+    cv2 = opencv()
     # Speed before size: level 1 takes a tenth of the time for a fifth more bytes.
     encoded: bytes = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     return encoded
-
-
-def _cv2() -> Any:
-    try:
-        return import_module("cv2")
-    except ImportError as error:
-        raise MimoError("synthesis needs OpenCV, which is not installed: pip install 'mimo-deblur[train]'.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,22 @@ from mimo.learning.distributed import World
 from mimo.metrics import psnr, ssim_rgb
 
 _STRIP_ROWS, _STRIP_SIDE = 3, 256
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the pictures, the same in every process."""
+
+    psnr: float
+    """In dB, protocol ``mimo``."""
+    ssim: float
+    """``ssim_rgb``."""
+    sharp_psnr: float
+    """In dB, of the result to the input for pictures that are sharp already; 100 at most."""
+    sharp_lowest: float
+    """The lowest of them."""
+    strip: NDArray[np.uint8] | None
+    """To look at (see :class:`~mimo.learning.log.Validated`): the writer's."""
 
 
 def check_metrics() -> None:
@@ -31,18 +48,17 @@ def validate(
     crop: int,
     world: World,
     interrupted: Callable[[], bool] = lambda: False,
-) -> tuple[float, float, NDArray[np.uint8] | None] | None:
-    """Mean PSNR in dB (protocol ``mimo``), mean SSIM (``ssim_rgb``) and a strip to look at, of the pictures at ``places``.
+) -> Scores | None:
+    """How near ``network`` brings the pairs at ``places`` to their truths, and how little it does to the truths themselves.
 
     In float32 whatever the training runs in, for that is what gets exported. ``crop``: the middle of each picture, at
-    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures; the means are the same in
-    all, the strip (see :class:`~mimo.learning.log.Validated`) is the writer's. None when any process was interrupted.
+    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures. None when any process was interrupted.
 
     No random number is drawn and the mode of the network is put back, so that training goes on as if nothing had been.
     """
     was_training = network.training
     network.eval()
-    scores: list[tuple[int, Future[tuple[float, float]]]] = []
+    scores: list[tuple[int, Future[tuple[float, float, float]]]] = []
     rows: list[Samples] = []
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -54,16 +70,18 @@ def validate(
                 if mine < len(places):
                     blur, sharp = (_middle(picture, crop) for picture in pictures[places[mine]])
                     restored = _restored(network, blur, world.device)
-                    scores.append((mine, pool.submit(_score, restored, sharp)))
+                    untouched = _restored(network, sharp, world.device)
+                    scores.append((mine, pool.submit(_score, restored, untouched, sharp)))
                     if len(rows) < _STRIP_ROWS:
                         rows.append(_row(blur, restored, sharp))
-            results = torch.zeros((2, len(places)), dtype=torch.float64)
+            results = torch.zeros((3, len(places)), dtype=torch.float64)
             for place, score in scores:
                 results[:, place] = torch.tensor(score.result(), dtype=torch.float64)
     finally:
         network.train(was_training)
-    mean_psnr, mean_ssim = world.sum(results).mean(dim=1).tolist()
-    return mean_psnr, mean_ssim, _stacked(rows) if rows else None
+    results = world.sum(results)
+    mean_psnr, mean_ssim, mean_sharp = results.mean(dim=1).tolist()
+    return Scores(mean_psnr, mean_ssim, mean_sharp, float(results[2].min()), _stacked(rows) if rows else None)
 
 
 @torch.inference_mode()
@@ -77,9 +95,9 @@ def _restored(network: nn.Module, blur: Samples, device: torch.device) -> NDArra
     return restored
 
 
-def _score(restored: NDArray[np.float32], sharp: Samples) -> tuple[float, float]:
+def _score(restored: NDArray[np.float32], untouched: NDArray[np.float32], sharp: Samples) -> tuple[float, float, float]:
     truth = np.ascontiguousarray(sharp.transpose(2, 0, 1), np.float32) / np.float32(255)
-    return psnr(restored, truth), ssim_rgb(restored, truth)
+    return psnr(restored, truth), ssim_rgb(restored, truth), min(100.0, psnr(untouched, truth))
 
 
 def _middle(picture: Samples, side: int) -> Samples:
