@@ -100,7 +100,8 @@ def synthesize_command(
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
-    from mimo.learning.synthesis import STYLES, synthesize
+    from mimo.learning.styles import STYLES
+    from mimo.learning.synthesis import synthesize
 
     shake = STYLES[style] if longest is None else replace(STYLES[style], longest=longest)
     with counting("pairs") as watch:
@@ -247,6 +248,7 @@ def training_bar(log_every: int) -> Iterator[Callable[[Event], None]]:
             elif isinstance(event, Validated):
                 mark = ", the best so far" if event.best else ""
                 score = f"step {event.step}: {event.psnr:.3f} dB, SSIM {event.ssim:.4f} on {event.pictures} pictures{mark}"
+                score += f"; sharp ones stay at {event.sharp_psnr:.1f} dB, the lowest at {event.sharp_lowest:.1f} dB"
                 notes.print(score, soft_wrap=True)
             else:
                 left = timedelta(seconds=round(event.seconds_left))

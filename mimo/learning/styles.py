@@ -38,5 +38,6 @@ STYLES: dict[Style, Shake] = {
     "handheld": Shake(shortest=3.0, longest=28.0, noise=0.004),
     "video": Shake(shortest=3.0, longest=45.0, jitters=(0.0, 0.05), noise=0.002, wander=0.1, moving=0.5, encoded=True),
 }
-"""shake: a hand-held photograph, from hardly visible to hopeless. handheld: what people's photographs have, with little noise. video: frames of a high-speed camera averaged, as GoPro's ``blur`` was made (Nah et al.,
-CVPR 2017): nearly straight tracks, things that move on their own, hardly any noise."""
+"""shake: a hand-held photograph, from hardly visible to hopeless. handheld: the shakes that people's photographs have, with
+little noise. video: frames of a high-speed camera averaged, as GoPro's ``blur`` was made (Nah et al., CVPR 2017): nearly
+straight tracks, things that move on their own, hardly any noise."""

@@ -133,20 +133,10 @@ def _prepared(
         learner.unpack(content)
         if len(content["random"]) != world.size:
             report(Note(f"Begun with {len(content['random'])} processes, continued with {world.size}: not to the bit."))
+    judged = range(len(pictures) - len(validation), len(pictures))
     tensorboard = _tensorboard(session, report)
     log = RunLog(out, after=learner.step, tensorboard=tensorboard) if world.writer else None
-    return Course(
-        learner,
-        crops,
-        pictures,
-        range(len(pictures) - len(validation), len(pictures)),
-        out,
-        session,
-        deadline,
-        data,
-        log,
-        report,
-    )
+    return Course(learner, crops, pictures, judged, out, session, deadline, data, log, report)
 
 
 def source_of(recipe: Recipe, pictures: Pictures, pairs: int, photographs: int) -> Source:

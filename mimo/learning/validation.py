@@ -52,7 +52,8 @@ def validate(
     """How near ``network`` brings the pairs at ``places`` to their truths, and how little it does to the truths themselves.
 
     In float32 whatever the training runs in, for that is what gets exported. ``crop``: the middle of each picture, at
-    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures. None when any process was interrupted.
+    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures. None
+    when any process was interrupted.
 
     No random number is drawn and the mode of the network is put back, so that training goes on as if nothing had been.
     """

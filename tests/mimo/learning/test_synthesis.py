@@ -8,7 +8,9 @@ import pytest
 
 from mimo.errors import DataError
 from mimo.learning.datasets import Samples, open_pairs, read_pair
-from mimo.learning.synthesis import STYLES, Shake, along, make_pair, synthesize, to_linear, to_samples, trajectory
+from mimo.learning.shake import to_linear, to_samples, trajectory
+from mimo.learning.styles import STYLES, Shake
+from mimo.learning.synthesis import along, make_pair, synthesize
 from tests.mimo.learning.training_data import picture, write_picture
 
 
