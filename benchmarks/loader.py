@@ -12,10 +12,11 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from mimo.learning.crops import Crops, Pictures, batches, to_device
-from mimo.learning.datasets import Watch, training_pairs
+from mimo.learning.crops import Pictures, batches, to_device
+from mimo.learning.datasets import Watch
 from mimo.learning.distributed import join
 from mimo.learning.recipe import Recipe, Session
+from mimo.learning.sources import learnt_pictures, source_of
 from mimo.learning.state import Learner
 
 
@@ -55,10 +56,10 @@ def measure_loader(
     The weights go nowhere. Every picture is decoded first, as a run does. Raises as
     :func:`mimo.learning.train.train` does before it learns.
     """
-    pairs = [pair for folder in recipe.data for pair in training_pairs(folder)]
-    pictures = Pictures(pairs, int(session.cache_gib * 2**30), smallest=recipe.patch_size)
+    pairs, photographs = learnt_pictures(recipe)
+    pictures = Pictures((*pairs, *photographs), int(session.cache_gib * 2**30), smallest=recipe.patch_size)
     pictures.check(workers=session.workers, watch=watch)
-    crops = Crops(pictures, patch=recipe.patch_size, augment=recipe.augment, seed=recipe.seed)
+    crops = source_of(recipe, pictures, len(pairs), len(photographs))
     with join(session.device) as world:
         learner, device = Learner(recipe, world), world.device
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 from rich.markup import escape
 
 from mimo.errors import MimoError
-from mimo.terminal import DeviceChoice, counting, given, need_torch, notes, screen
+from mimo.learning.recipe import Recipe, Session, flag_of, options_of, parse_augment
+from mimo.learning.styles import STYLES, Style
+from mimo.terminal import counting, given, need_torch, notes, screen
 
 if TYPE_CHECKING:
     from mimo.learning.log import Event
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 ModelChoice = Literal["mimo-unet", "mimo-unet-plus", "mimo-unet-small"]
-StyleChoice = Literal["shake", "video"]
-ScheduleChoice = Literal["step", "cosine"]
-AmpChoice = Literal["off", "bf16", "fp16"]
 SubsetChoice = Literal["J", "R"]
 
 prepare_app = typer.Typer(
@@ -90,34 +90,69 @@ def synthesize_command(
     count: Annotated[int, typer.Option(help="How many pairs there shall be.", min=1)],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 0,
     style: Annotated[
-        StyleChoice,
-        typer.Option(help="shake: a photograph from the hand; video: averaged frames with moving things, as in GoPro."),
+        Style,
+        typer.Option(
+            help="shake: a photograph from the hand, from 1 to 40 pixels; handheld: what people's photographs have, 3 to 28; "
+            "video: averaged frames with moving things, as in GoPro."
+        ),
     ] = "shake",
+    shortest: Annotated[
+        float | None, typer.Option(help="The shortest track, in pixels; by default the style's.", show_default=False)
+    ] = None,
     longest: Annotated[
-        float | None,
-        typer.Option(help="The longest track, in pixels; by default 40 (shake) or 45 (video).", min=1.5, show_default=False),
+        float | None, typer.Option(help="The longest track, in pixels; by default the style's.", show_default=False)
     ] = None,
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
-    from mimo.learning.styles import STYLES
     from mimo.learning.synthesis import synthesize
 
-    shake = STYLES[style] if longest is None else replace(STYLES[style], longest=longest)
+    shake = STYLES[style].between(shortest, longest)
     with counting("pairs") as watch:
         made = synthesize(sharp_dir, dst, count, seed, shake=shake, workers=workers, watch=watch)
     screen.print(f"{count} pairs in {dst}, {made} of them made now.", soft_wrap=True, markup=False)
 
 
+def _with_options_of(*kinds: type[Recipe] | type[Session]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each field: type, default and help stand there and nowhere else."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        for kind in kinds:
+            types, defaults = get_type_hints(kind), {one.name: one.default for one in fields(kind)}
+            for name, known in options_of(kind).items():
+                hint, default = _on_the_command_line(types[name], defaults[name])
+                annotation: Any = Annotated[
+                    hint,
+                    typer.Option(*_flags(hint, name), help=known.help, show_default=default not in (None, False, True)),
+                ]
+                own.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+        vars(command)["__signature__"] = signature.replace(parameters=own)
+        command.__annotations__ = {one.name: one.annotation for one in own} | {"return": None}
+        return command
+
+    return decorate
+
+
+def _on_the_command_line(hint: Any, default: Any) -> tuple[Any, Any]:
+    """Type and default of a field as typer takes them: folders may be given several times, augmentations are one word."""
+    if hint == tuple[Path, ...]:
+        return list[Path] | None, None
+    if get_origin(hint) is tuple:
+        return str, ",".join(default)
+    return hint, default
+
+
+def _flags(hint: Any, name: str) -> tuple[str, ...]:
+    flag = flag_of(name)
+    return (f"{flag}/--no-{flag[2:]}",) if hint is bool and name == "tensorboard" else (flag,)
+
+
 @app.command("train")
+@_with_options_of(Recipe, Session)
 def train_command(
     ctx: typer.Context,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A prepared dataset or a folder with blur/ and sharp/; may be given several times.", show_default=False
-        ),
-    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the run.", show_default=False)] = None,
     model: Annotated[
         ModelChoice, typer.Option(help="The network; mimo-unet-small is ours, the others the paper's.")
@@ -128,82 +163,28 @@ def train_command(
             help="Continue the run in this folder, to the bit on a CPU; it knows its own options.", show_default=False
         ),
     ] = None,
-    val: Annotated[Path | None, typer.Option(help="Validation pairs; by default val/ of the data.", show_default=False)] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training pairs.")] = 3000,
-    iterations: Annotated[
-        int | None, typer.Option(help="Updates of the weights; takes the place of --epochs.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Crops per update, in each process.")] = 4,
-    patch_size: Annotated[int, typer.Option(help="Side of a crop in pixels, a multiple of 4.")] = 256,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
-    schedule: Annotated[ScheduleChoice, typer.Option(help="step: halved now and then; cosine: down to 0 at the end.")] = "step",
-    halve_every: Annotated[int, typer.Option(help="Epochs, with --schedule step.")] = 500,
-    warmup: Annotated[int, typer.Option(help="Updates over which the learning rate rises.")] = 0,
-    amp: Annotated[AmpChoice, typer.Option(help="Mixed precision; bf16 needs no more care than off.")] = "off",
-    ema: Annotated[float, typer.Option(help="Decay of a running mean of the weights, such as 0.999; 0 is off.")] = 0.0,
-    grad_clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 is off.")] = 0.0,
-    augment: Annotated[
-        str, typer.Option(help="Any of flips,rot90,rgb-shuffle, or none. The authors' recipe is flips.")
-    ] = "flips",
-    init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
-    val_every: Annotated[int, typer.Option(help="Updates between validations.")] = 2000,
-    val_crop: Annotated[
-        int, typer.Option(help="Validate on the middle of each picture, so many pixels a side; 0 is all of it.")
-    ] = 0,
-    save_every: Annotated[int, typer.Option(help="Updates between checkpoints.")] = 500,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
-    device: Annotated[DeviceChoice, typer.Option(help="Where to train.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Threads that load pictures.")] = 4,
-    cache_gib: Annotated[float, typer.Option(help="GiB of decoded pictures kept in memory.")] = 4.0,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Validate, save and stop after so long; --resume continues.", show_default=False)
-    ] = None,
-    log_every: Annotated[int, typer.Option(help="Updates between rows of log.jsonl.")] = 50,
-    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files, where it is installed.")] = True,
     profile_loader: Annotated[
         bool, typer.Option("--profile-loader", help="Only measure whether loading keeps up with training.")
     ] = False,
+    **chosen: Any,
 ) -> None:
     """Pairs -> weights, by the authors' recipe by default. On N GPUs: torchrun --nproc-per-node N -m mimo train ..."""
     need_torch("training", "train")
-    from mimo.learning.recipe import Recipe, Session, parse_augment
     from mimo.learning.train import resume as continue_run
     from mimo.learning.train import train
     from mimo.networks.registry import named
 
-    session = Session(device, workers, cache_gib, max_minutes, tensorboard, log_every)
+    session = Session(**{name: chosen[name] for name in options_of(Session)})
     if resume is not None:
         _only_with_resume(ctx)
-        folder, further = resume, epochs if "epochs" in given(ctx) else None
-        with training_bar(log_every) as report:
-            outcome = continue_run(resume, session, report, epochs=further, iterations=iterations)
+        further = {name: chosen[name] for name in _MOVED if name in given(ctx)}
+        folder = resume
+        with training_bar(session.log_every) as report:
+            outcome = continue_run(resume, session, report, **further)
     else:
-        if not data:
-            raise MimoError("training needs --data, a folder with blur/ and sharp/ or a prepared dataset (or --resume RUN).")
-        recipe = Recipe(
-            spec=named(model),
-            data=tuple(data),
-            validation=val,
-            epochs=epochs,
-            iterations=iterations,
-            batch_size=batch_size,
-            patch_size=patch_size,
-            lr=lr,
-            schedule=schedule,
-            halve_every=halve_every,
-            warmup=warmup,
-            amp=amp,
-            ema=ema,
-            grad_clip=grad_clip,
-            augment=parse_augment(augment),
-            init=init,
-            seed=seed,
-            val_every=val_every,
-            val_crop=val_crop,
-            save_every=save_every,
-            compile=compiled,
-        )
+        asked = {name: chosen[name] for name in options_of(Recipe)}
+        folders = {name: tuple(asked[name] or ()) for name in ("data", "photographs")}
+        recipe = Recipe(spec=named(model), **asked | folders | {"augment": parse_augment(asked["augment"])})
         if profile_loader:
             from benchmarks.loader import measure_loader
 
@@ -214,7 +195,7 @@ def train_command(
         if out is None:
             raise MimoError("training needs --out, the folder of the run.")
         folder = out
-        with training_bar(log_every) as report:
+        with training_bar(session.log_every) as report:
             outcome = train(recipe, out, session, report)
     if not outcome.writer:
         return
@@ -260,13 +241,13 @@ def training_bar(log_every: int) -> Iterator[Callable[[Event], None]]:
         yield show
 
 
-_WITH_RESUME = frozenset({
-    "resume", "epochs", "iterations", "device", "workers", "cache_gib", "max_minutes", "log_every", "tensorboard",
-})  # fmt: skip
+# What may be said of a run anew: where it ends, and where the same pictures lie now.
+_MOVED = ("epochs", "iterations", "data", "photographs", "validation")
+_WITH_RESUME = frozenset({"resume", *_MOVED, *options_of(Session)})
 
 
 def _only_with_resume(ctx: typer.Context) -> None:
     """Raises :class:`MimoError` for an option that a run has decided already."""
     if decided := sorted(given(ctx) - _WITH_RESUME):
-        names = ", ".join("--" + name.replace("_", "-").replace("compiled", "compile") for name in decided)
+        names = ", ".join(map(flag_of, decided))
         raise MimoError(f"--resume takes a run's own options: leave out {names}, or begin a new run with --out.")

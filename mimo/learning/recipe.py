@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mimo.errors import TrainingError
-from mimo.learning.styles import STYLES, Shake, Style
+from mimo.learning.styles import LENGTHS, LONGEST, SHORTEST, STYLES, Shake, Style
 from mimo.networks.registry import spec_from_json
 from mimo.spec import SMALLEST_SIDE, ModelSpec
 
@@ -22,104 +22,142 @@ Augmentation = Literal["flips", "rot90", "rgb-shuffle"]
 flips all eight positions of a square; ``rgb-shuffle``: the three channels in any order."""
 
 
-# Option, whether its value can be, and what can be.
-_Checks = tuple[tuple[str, bool, str], ...]
+@dataclass(frozen=True)
+class Option:
+    """What the command line and the checks know of a field of :class:`Recipe` or :class:`Session`, beside type and default."""
+
+    help: str
+    wanted: str = ""
+    """What a value must be, as the end of a sentence; empty where any value of the type will do."""
+    right: Callable[[Any], bool] = lambda value: True
+    """Whether a value is."""
+    flag: str = ""
+    """Of the command line, without the dashes; by default the field's name."""
+
+
+def option(
+    default: Any, help: str, wanted: str = "", right: Callable[[Any], bool] = lambda value: True, *, flag: str = ""
+) -> Any:
+    """A field of that default; the other arguments as in :class:`Option`."""
+    return field(default=default, metadata={"option": Option(help, wanted, right, flag)})
+
+
+def options_of(kind: type[Recipe] | type[Session]) -> dict[str, Option]:
+    """By the names of the fields, in their order."""
+    return {one.name: one.metadata["option"] for one in fields(kind) if "option" in one.metadata}
+
+
+def flag_of(name: str) -> str:
+    """``--val`` for ``validation``: how the command line spells a field."""
+    known = options_of(Recipe) | options_of(Session)
+    return "--" + ((known[name].flag if name in known else "") or name).replace("_", "-")
+
+
+def _finite(least: float, most: float = math.inf) -> Callable[[float | None], bool]:
+    return lambda value: value is None or (least <= value <= most and value < math.inf)
+
+
+def _one_of(choices: Any) -> dict[str, Any]:
+    names = get_args(choices)
+    return {"wanted": f"{', '.join(names[:-1])} or {names[-1]}", "right": names.__contains__}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train. The defaults are the authors' (spec of MIMO-UNet, 3000 epochs on GoPro).
 
-    Raises :class:`TrainingError` that names the option when a value cannot be. A *step* is one update of the weights; a
-    *sample* one crop; an *epoch* as many samples as there are training pairs.
+    Raises :class:`TrainingError` that names the option when a value is not what it must be. A *step* is one update of the
+    weights; a *sample* one crop; an *epoch* as many samples as there are training pairs and photographs.
     """
 
     spec: ModelSpec
-    data: tuple[Path, ...] = ()
-    """Prepared datasets (with ``train/`` and perhaps ``val/``) or folders of pairs; a folder given twice counts twice."""
-    photographs: tuple[Path, ...] = ()
-    """Folders of sharp photographs, shaken while the run learns: no crop is seen twice."""
-    style: Style = "handheld"
-    """How photographs are shaken: see :data:`mimo.learning.shake.STYLES`."""
-    shortest: float | None = None
-    """Of a drawn shake, in pixels; by default the style's."""
-    longest: float | None = None
-    """Of a drawn shake, in pixels; by default the style's."""
-    sharp_part: float = 0.125
-    """Of the shaken photographs: left sharp, so that a network learns to leave alone what is."""
-    real_part: float = 0.125
-    """Of the samples: from :attr:`data` where there are :attr:`photographs` too."""
-    validation: Path | None = None
-    """A folder of pairs; by default ``val/`` of each dataset that has one."""
-    epochs: int = 3000
-    iterations: int | None = None
-    """Steps; takes the place of :attr:`epochs`."""
-    batch_size: int = 4
-    """Samples per step and process."""
-    patch_size: int = 256
-    lr: float = 1e-4
-    optimizer: Optimizer = "adam"
-    weight_decay: float = 0.01
-    """With ``adamw``: how much of itself a weight loses in each step, times the learning rate."""
-    schedule: Schedule = "step"
-    """``step``: halved every :attr:`halve_every` epochs; ``cosine``: down to 0 at the last step."""
-    halve_every: int = 500
-    warmup: int = 0
-    """Steps over which the learning rate rises from 0."""
-    amp: Amp = "off"
-    ema: float = 0.0
-    """Decay per step of a running mean of the weights, such as 0.999, which is then what is validated and exported."""
-    grad_clip: float = 0.0
-    """The largest norm of the gradient; 0 leaves it alone."""
-    augment: tuple[Augmentation, ...] = ("flips",)
-    init: Path | None = None
-    """A checkpoint to start from, of the same network."""
-    seed: int = 0
-    val_every: int = 2000
-    """Steps between validations."""
-    val_crop: int = 0
-    """Validate on the middle of each picture, at most this many pixels a side; 0 takes whole pictures."""
-    save_every: int = 500
-    """Steps between checkpoints; one is written after each validation, too."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
+    data: tuple[Path, ...] = option(
+        (),
+        "A prepared dataset or a folder with blur/ and sharp/; given several times, each counts; given twice, it counts twice.",
+    )
+    photographs: tuple[Path, ...] = option(
+        (),
+        "A folder of sharp photographs, shaken while the run learns: no crop is seen twice. May be given several times.",
+        flag="synthesize-from",
+    )
+    style: Style = option("handheld", "How photographs are shaken, as in mimo synthesize.", **_one_of(Style))
+    shortest: float | None = option(
+        None, "The shortest shake, in pixels; by default the style's.", LENGTHS, _finite(SHORTEST, LONGEST)
+    )
+    longest: float | None = option(
+        None, "The longest shake, in pixels; by default the style's.", LENGTHS, _finite(SHORTEST, LONGEST)
+    )
+    sharp_part: float = option(
+        0.125,
+        "The part of the shaken samples that stays sharp: what is sharp shall be left alone.",
+        "from 0 to 1",
+        _finite(0, 1),
+    )
+    real_part: float = option(
+        0.125,
+        "The part of the samples that comes from --data, with --synthesize-from.",
+        "above 0 and below 1",
+        lambda value: 0 < value < 1,
+    )
+    validation: Path | None = option(None, "Validation pairs; by default val/ of the data.", flag="val")
+    epochs: int = option(3000, "Passes over the training pictures.", "at least 1", _finite(1))
+    iterations: int | None = option(None, "Updates of the weights; takes the place of --epochs.", "at least 1", _finite(1))
+    batch_size: int = option(4, "Crops per update, in each process.", "at least 1", _finite(1))
+    patch_size: int = option(
+        256,
+        "Side of a crop in pixels, a multiple of 4.",
+        "a multiple of 4 and at least 16",
+        lambda side: side >= SMALLEST_SIDE and side % 4 == 0,
+    )
+    optimizer: Optimizer = option("adam", "adam, as the authors; adamw with a decay of the weights.", **_one_of(Optimizer))
+    weight_decay: float = option(
+        0.01, "With adamw: what a weight loses of itself in a step, times the learning rate.", "at least 0", _finite(0)
+    )
+    lr: float = option(1e-4, "Learning rate.", "above 0", lambda rate: 0 < rate < math.inf)
+    schedule: Schedule = option("step", "step: halved now and then; cosine: down to 0 at the end.", **_one_of(Schedule))
+    halve_every: int = option(500, "Epochs, with --schedule step.", "at least 1", _finite(1))
+    warmup: int = option(0, "Updates over which the learning rate rises.", "at least 0", _finite(0))
+    amp: Amp = option("off", "Mixed precision; bf16 needs no more care than off.", **_one_of(Amp))
+    ema: float = option(
+        0.0,
+        "Decay per update of a running mean of the weights, which is then validated and exported, such as 0.999; 0 is off.",
+        "at least 0 and below 1",
+        lambda decay: 0 <= decay < 1,
+    )
+    grad_clip: float = option(0.0, "Largest norm of the gradient; 0 is off.", "at least 0", _finite(0))
+    augment: tuple[Augmentation, ...] = option(
+        ("flips",),
+        "Any of flips,rot90,rgb-shuffle, or none. The authors' recipe is flips.",
+        "of flips, rot90 and rgb-shuffle",
+        lambda names: set(names) <= set(get_args(Augmentation)),
+    )
+    init: Path | None = option(None, "A checkpoint of the same network to start from.")
+    seed: int = option(0, "Of everything that is random.", "at least 0", _finite(0))
+    val_every: int = option(2000, "Updates between validations.", "at least 1", _finite(1))
+    val_crop: int = option(
+        0,
+        "Validate on the middle of each picture, so many pixels a side; 0 is all of it.",
+        "0 or at least 16",
+        lambda side: side == 0 or side >= SMALLEST_SIDE,
+    )
+    save_every: int = option(
+        500, "Updates between checkpoints; one is written after each validation, too.", "at least 1", _finite(1)
+    )
+    compile: bool = option(False, "Compile the network with torch.compile.")
 
     def __post_init__(self) -> None:
-        checks: _Checks = (
-            ("data", bool(self.data or self.photographs), "name at least one folder, or one with --synthesize-from"),
-            ("style", self.style in get_args(Style), "shake, handheld or video"),
-            ("sharp-part", 0 <= self.sharp_part <= 1, "from 0 to 1"),
-            ("real-part", 0 < self.real_part < 1, "above 0 and below 1"),
-            ("optimizer", self.optimizer in get_args(Optimizer), "adam or adamw"),
-            ("weight-decay", 0 <= self.weight_decay < math.inf, "0 or above"),
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("iterations", self.iterations is None or self.iterations >= 1, "at least 1"),
-            ("batch-size", self.batch_size >= 1, "at least 1"),
-            ("patch-size", self.patch_size >= SMALLEST_SIDE and self.patch_size % 4 == 0, "a multiple of 4, at least 16"),
-            ("lr", 0 < self.lr < math.inf, "above 0"),
-            ("schedule", self.schedule in get_args(Schedule), "step or cosine"),
-            ("halve-every", self.halve_every >= 1, "at least 1"),
-            ("warmup", self.warmup >= 0, "0 or more steps"),
-            ("amp", self.amp in get_args(Amp), "off, bf16 or fp16"),
-            ("ema", 0 <= self.ema < 1, "0 (off) or below 1, such as 0.999"),
-            ("grad-clip", 0 <= self.grad_clip < math.inf, "0 (off) or above"),
-            ("augment", set(self.augment) <= set(get_args(Augmentation)), "of flips, rot90 and rgb-shuffle"),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("val-every", self.val_every >= 1, "at least 1"),
-            ("val-crop", self.val_crop == 0 or self.val_crop >= SMALLEST_SIDE, "0 (whole pictures) or at least 16"),
-            ("save-every", self.save_every >= 1, "at least 1"),
-        )
-        _need(self, checks)
+        _check(self)
+        if not (self.data or self.photographs):
+            raise TrainingError("there is nothing to learn from: name --data or --synthesize-from.")
+        if self.shake.longest < self.shake.shortest:
+            raise TrainingError(
+                f"--longest must be above the shortest shake, {self.shake.shortest:g} pixels, got {self.shake.longest:g}."
+            )
 
     @property
     def shake(self) -> Shake:
-        """What is drawn for photographs. Raises :class:`TrainingError` for lengths that cannot be."""
-        style = STYLES[self.style]
-        return replace(
-            style,
-            shortest=style.shortest if self.shortest is None else self.shortest,
-            longest=style.longest if self.longest is None else self.longest,
-        )
+        """What is drawn for photographs."""
+        return STYLES[self.style].between(self.shortest, self.longest)
 
     def steps(self, pairs: int, processes: int) -> int:
         """How many steps the whole run has."""
@@ -170,27 +208,20 @@ class Recipe:
 class Session:
     """How to run, as far as the weights do not depend on it; may change when a run is continued. Raises as :class:`Recipe`."""
 
-    device: Device = "auto"
-    workers: int = 4
-    """Threads that load; 0 loads between the steps."""
-    cache_gib: float = 4.0
-    """Decoded pictures kept in memory, over all processes of this machine together."""
-    max_minutes: float | None = None
-    """Validate, save and stop after so long; the run can be continued."""
-    tensorboard: bool = True
-    """Where it is installed."""
-    log_every: int = 50
-    """Steps between rows of the log."""
+    device: Device = option("auto", "Where to train.", **_one_of(Device))
+    workers: int = option(4, "Threads that load pictures; 0 loads between the updates.", "at least 0", _finite(0))
+    cache_gib: float = option(4.0, "GiB of decoded pictures kept in memory, over all processes here.", "at least 0", _finite(0))
+    max_minutes: float | None = option(
+        None,
+        "Validate, save and stop after so long; --resume continues.",
+        "above 0",
+        lambda minutes: minutes is None or 0 < minutes < math.inf,
+    )
+    tensorboard: bool = option(True, "Write TensorBoard files, where it is installed.")
+    log_every: int = option(50, "Updates between rows of log.jsonl.", "at least 1", _finite(1))
 
     def __post_init__(self) -> None:
-        checks: _Checks = (
-            ("device", self.device in get_args(Device), "auto, cpu or cuda"),
-            ("workers", self.workers >= 0, "0 or more threads"),
-            ("cache-gib", 0 <= self.cache_gib < math.inf, "0 or more"),
-            ("max-minutes", self.max_minutes is None or self.max_minutes > 0, "above 0"),
-            ("log-every", self.log_every >= 1, "at least 1"),
-        )
-        _need(self, checks)
+        _check(self)
 
 
 def parse_augment(text: str) -> tuple[Augmentation, ...]:
@@ -198,12 +229,12 @@ def parse_augment(text: str) -> tuple[Augmentation, ...]:
     known: dict[str, Augmentation] = {name: name for name in get_args(Augmentation)}
     names = [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
     if unknown := [name for name in names if name not in known]:
-        raise TrainingError(f"--augment {unknown[0]} cannot be: of {', '.join(known)}, with commas between, or none.")
+        raise TrainingError(f"--augment must be of {', '.join(known)}, with commas between, or none, got {unknown[0]:.40}.")
     return tuple(known[name] for name in names)
 
 
-def _need(asked: Recipe | Session, checks: _Checks) -> None:
-    for option, right, wanted in checks:
-        if not right:
-            found = getattr(asked, option.replace("-", "_"))
-            raise TrainingError(f"--{option} {found} cannot be: {wanted}.")
+def _check(asked: Recipe | Session) -> None:
+    for name, known in options_of(type(asked)).items():
+        value = getattr(asked, name)
+        if not known.right(value):
+            raise TrainingError(f"{flag_of(name)} must be {known.wanted}, got {value}.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Style = Literal["shake", "handheld", "video"]
+
+SHORTEST, LONGEST = 0.5, 200.0
+"""Bounds of a shake in pixels: less is none, more would leave nothing of a picture."""
+LENGTHS = f"from {SHORTEST:g} to {LONGEST:g} pixels"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,14 @@ class Shake:
     """The part of the pairs in which something in the picture moves on its own, in front of the rest."""
     encoded: bool = False
     """Average the sRGB values instead of the light: what averaging the frames of a video does."""
+
+    def between(self, shortest: float | None, longest: float | None) -> Shake:
+        """The same within other lengths; None leaves one as it is."""
+        return replace(
+            self,
+            shortest=self.shortest if shortest is None else shortest,
+            longest=self.longest if longest is None else longest,
+        )
 
 
 STYLES: dict[Style, Shake] = {

@@ -9,10 +9,10 @@ Pair ``i`` depends on the seed and ``i`` alone, so an interrupted or a longer sy
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from mimo.errors import DataError
 from mimo.files import write_bytes, write_json
-from mimo.learning.datasets import Samples, Watch, found_in, pictures_in, read_picture
+from mimo.learning.datasets import Samples, Watch, digest, open_photographs, read_picture
 from mimo.learning.shake import Track, decoded, in_step, opencv, random_region, to_linear, to_samples, trajectory
-from mimo.learning.styles import Shake
+from mimo.learning.styles import LENGTHS, LONGEST, SHORTEST, Shake
 from mimo.spec import SMALLEST_SIDE
+
+MOST_PAIRS = 10_000_000
+"""A larger number is a slip."""
 
 RECORD = "synthesis.json"
 """In the folder: seed, settings and photographs that its pairs were made from."""
@@ -50,16 +53,19 @@ def synthesize(
     cannot be written; the pairs made so far stay, each of them whole.
     """
     shake = shake or Shake()
-    if count < 1 or seed < 0:
-        raise DataError(f"--count {count} and --seed {seed} cannot be: count is at least 1, seed at least 0.")
-    if shake.longest <= shake.shortest:
-        raise DataError(f"--longest {shake.longest:g} cannot be: the shortest track here is {shake.shortest:g} pixels.")
-    if not sharp_dir.is_dir():
-        raise DataError(f"{sharp_dir}: expected a folder of sharp photographs; {found_in(sharp_dir)}")
-    photographs = list(pictures_in(sharp_dir).values())
-    if not photographs:
-        raise DataError(f"{sharp_dir}: expected sharp photographs; {found_in(sharp_dir)}")
-    _same_settings(dst, {"seed": seed, "photographs": _digest(photographs), "shake": repr(shake)})
+    if not (1 <= count <= MOST_PAIRS):
+        raise DataError(f"--count must be from 1 to {MOST_PAIRS:,}, got {count:.6g}.")
+    if seed < 0:
+        raise DataError(f"--seed must be at least 0, got {seed}.")
+    for name, length in (("shortest", shake.shortest), ("longest", shake.longest)):
+        # Also what is not a number.
+        if not SHORTEST <= length <= LONGEST:
+            raise DataError(f"--{name} must be {LENGTHS}, got {length:g}.")
+    if shake.longest < shake.shortest:
+        raise DataError(f"--longest must be at least the shortest track, {shake.shortest:g} pixels, got {shake.longest:g}.")
+    found = open_photographs(sharp_dir)
+    photographs = [photograph.path for photograph in found]
+    _same_settings(dst, {"seed": seed, "photographs": digest(found), "shake": repr(shake)})
 
     def one(number: int) -> bool:
         lap, place = divmod(number, len(photographs))
@@ -73,11 +79,18 @@ def synthesize(
         return True
 
     made = 0
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, new in enumerate(pool.map(one, range(count)), 1):
-            made += new
-            if watch is not None:
-                watch(done, count)
+    # Only a few are asked for ahead: what waits costs memory, and an error or Ctrl-C need not wait for it.
+    ahead: deque[Future[bool]] = deque()
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        for number in range(count):
+            ahead.append(pool.submit(one, number))
+            while len(ahead) >= (2 * workers if number + 1 < count else 1):
+                made += ahead.popleft().result()
+                if watch is not None:
+                    watch(number + 1 - len(ahead), count)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return made
 
 
@@ -164,11 +177,6 @@ def along(light: NDArray[np.float32], tracks: Sequence[Track], region: NDArray[n
         total += frame
     total /= np.float32(max(map(len, tracks)))
     return total
-
-
-def _digest(photographs: Sequence[Path]) -> str:
-    facts = [[path.name, path.stat().st_size] for path in photographs]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _same_settings(dst: Path, settings: dict[str, Any]) -> None:

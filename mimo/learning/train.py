@@ -17,12 +17,12 @@ import torch
 
 from mimo.errors import TrainingError
 from mimo.learning.course import LAST, Course, Outcome, good
-from mimo.learning.crops import Crops, Mixture, Pictures, Source
-from mimo.learning.datasets import Pair, Photograph, digest, open_pairs, open_photographs, training_pairs, validation_pairs
+from mimo.learning.crops import Pictures
+from mimo.learning.datasets import digest
 from mimo.learning.distributed import World, is_loss_of_worker, join
 from mimo.learning.log import Checking, Note, Report, RunLog, tensorboard_is_installed
 from mimo.learning.recipe import Recipe, Session
-from mimo.learning.shaken import ShakenCrops
+from mimo.learning.sources import learnt_pictures, source_of, validation_of
 from mimo.learning.state import Learner, read_run
 from mimo.learning.validation import check_metrics
 from mimo.signals import StopSignals, stop_signals
@@ -50,17 +50,28 @@ def resume(
     *,
     epochs: int | None = None,
     iterations: int | None = None,
+    data: Sequence[Path] | None = None,
+    photographs: Sequence[Path] | None = None,
+    validation: Path | None = None,
 ) -> Outcome:
     """Continue the run in ``out`` from ``last.pt``, to the bit on a CPU as if it had never been interrupted.
 
-    ``epochs`` or ``iterations`` move the end of the run. As for :func:`train` otherwise; also raises
-    :class:`TrainingError` when there is no run, or its data has changed.
+    ``epochs`` or ``iterations`` move the end of the run; ``data``, ``photographs`` and ``validation`` say where the same
+    pictures lie now. As for :func:`train` otherwise; also raises :class:`TrainingError` when there is no run, or the
+    pictures are no longer those that it began with.
     """
     recipe = Recipe.from_json(read_run(out / LAST)["recipe"])
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, iterations=None)
     if iterations is not None:
         recipe = replace(recipe, iterations=iterations)
+    if data is not None:
+        recipe = replace(recipe, data=tuple(data))
+    if photographs is not None:
+        recipe = replace(recipe, photographs=tuple(photographs))
+    if validation is not None:
+        recipe = replace(recipe, validation=validation)
+    recipe = recipe.anywhere()
     return _run(recipe, out, session or Session(), report, resumed=True)
 
 
@@ -96,7 +107,7 @@ def _prepared(
     resumed: bool,
 ) -> Course:
     """Everything read, checked and built; nothing in ``out`` has changed when this raises."""
-    training, photographs, validation = _pictures(recipe)
+    (training, photographs), validation = learnt_pictures(recipe), validation_of(recipe)
     data = digest(training, photographs, validation)
     content = read_run(out / LAST) if resumed else None
     if content is not None and content["data"] != data:
@@ -137,25 +148,6 @@ def _prepared(
     tensorboard = _tensorboard(session, report)
     log = RunLog(out, after=learner.step, tensorboard=tensorboard) if world.writer else None
     return Course(learner, crops, pictures, judged, out, session, deadline, data, log, report)
-
-
-def source_of(recipe: Recipe, pictures: Pictures, pairs: int, photographs: int) -> Source:
-    """What a run learns from: the first ``pairs`` of ``pictures``, the ``photographs`` after them shaken, or both."""
-    patch, augment, seed = recipe.patch_size, recipe.augment, recipe.seed
-    real = Crops(pictures, patch=patch, augment=augment, seed=seed, pairs=pairs)
-    if not photographs:
-        return real
-    places = range(pairs, pairs + photographs)
-    shaken = ShakenCrops(pictures, places, patch=patch, shake=recipe.shake, sharp=recipe.sharp_part, augment=augment, seed=seed)
-    return Mixture(real, shaken, recipe.real_part) if pairs else shaken
-
-
-def _pictures(recipe: Recipe) -> tuple[Sequence[Pair], Sequence[Photograph], Sequence[Pair]]:
-    training = tuple(pair for folder in recipe.data for pair in training_pairs(folder))
-    photographs = tuple(photograph for folder in recipe.photographs for photograph in open_photographs(folder))
-    if recipe.validation is not None:
-        return training, photographs, open_pairs(recipe.validation)
-    return training, photographs, tuple(pair for folder in dict.fromkeys(recipe.data) for pair in validation_pairs(folder))
 
 
 def _kept(pictures: Pictures) -> Note:

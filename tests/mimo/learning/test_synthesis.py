@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from mimo.errors import DataError
+from mimo.learning import synthesis
 from mimo.learning.datasets import Samples, open_pairs, read_pair
 from mimo.learning.shake import to_linear, to_samples, trajectory
 from mimo.learning.styles import STYLES, Shake
@@ -72,9 +75,59 @@ def test_no_photographs_is_said(tmp_path: Path) -> None:
         synthesize(tmp_path / "empty", tmp_path / "set", 1, seed=1)
     with pytest.raises(DataError, match="--count"):
         synthesize(tmp_path / "empty", tmp_path / "set", 0, seed=1)
-    with pytest.raises(DataError, match=r"--longest 2 cannot be: the shortest track here is 3 pixels"):
+    with pytest.raises(DataError, match=r"--longest must be at least the shortest track, 3 pixels, got 2"):
         synthesize(tmp_path / "empty", tmp_path / "set", 1, seed=1, shake=replace(STYLES["video"], longest=2))
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("longest", 1e30), ("longest", float("inf")), ("longest", float("nan")), ("shortest", 0.0), ("shortest", float("nan"))],
+)
+def test_a_length_without_bound_or_that_is_no_number_is_refused(sharp: Path, tmp_path: Path, option: str, value: float) -> None:
+    with pytest.raises(DataError, match=f"--{option} must be from 0.5 to 200 pixels, got"):
+        synthesize(
+            sharp,
+            tmp_path / "set",
+            1,
+            seed=1,
+            shake=Shake().between(value, None) if option == "shortest" else Shake().between(None, value),
+        )
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_count_without_bound_is_refused(sharp: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--count must be from 1 to 10,000,000, got 1e"):
+        synthesize(sharp, tmp_path / "set", 10**30, seed=1)
+
+
+def test_no_more_than_a_few_pairs_are_asked_for_ahead(sharp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def fail(*_: object) -> tuple[Samples, Samples]:
+        made.append(1)
+        raise DataError("enough")
+
+    monkeypatch.setattr(synthesis, "make_pair", fail)
+    with pytest.raises(DataError, match="enough"):
+        synthesize(sharp, tmp_path / "set", 5_000_000, seed=1, workers=2)
+    assert len(made) <= 8
+
+
+def test_photographs_exchanged_for_others_of_the_same_size_do_not_mix(sharp: Path, tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    shutil.copytree(sharp, photographs)
+    synthesize(photographs, tmp_path / "set", 1, seed=1)
+    victim = photographs / "photo1.jpg"
+    before = victim.stat()
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match="other photographs"):
+        synthesize(photographs, tmp_path / "set", 1, seed=1)
+    shutil.copytree(sharp, tmp_path / "moved")
+    assert synthesize(tmp_path / "moved", tmp_path / "set", 1, seed=1) == 0
 
 
 def test_mild_and_strong_blur_both_occur() -> None:

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from mimo.errors import DataError, TrainingError
-from mimo.learning import train as training
+from mimo.learning import course
 from mimo.learning.log import Event, Note, Progress, Validated
 from mimo.learning.recipe import Recipe, Session
 from mimo.learning.state import Watchdog, read_run
 from mimo.learning.train import resume, train
+from mimo.learning.validation import Scores
 from mimo.networks.checkpoint import load_checkpoint
 from mimo.networks.registry import mimo_unet
 from tests.mimo.learning.training_data import TINY, recipe, write_dataset, write_pairs
@@ -71,7 +72,7 @@ def test_a_run_learns_and_leaves_what_it_promises(data: Path, tmp_path: Path) ->
 
 def test_best_is_the_highest_psnr_not_the_last(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([20.0, 25.0, 22.0])
-    monkeypatch.setattr(training, "validate", lambda *_, **__: (next(given), 0.5, None))
+    monkeypatch.setattr(course, "validate", lambda *_, **__: Scores(next(given), 0.5, 50.0, 45.0, None))
     outcome = train(recipe(data, iterations=3, val_every=1), tmp_path / "run", QUIET)
     assert (outcome.best_psnr, outcome.best_step) == (25.0, 2)
     assert [row["best"] for row in rows(tmp_path / "run", "val")] == [True, True, False]
@@ -85,7 +86,7 @@ def test_best_is_the_highest_psnr_not_the_last(data: Path, tmp_path: Path, monke
 
 def test_a_validation_that_is_no_number_is_never_the_best(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([float("nan"), 21.0])
-    monkeypatch.setattr(training, "validate", lambda *_, **__: (next(given), 0.5, None))
+    monkeypatch.setattr(course, "validate", lambda *_, **__: Scores(next(given), 0.5, 50.0, 45.0, None))
     outcome = train(recipe(data, iterations=2, val_every=1), tmp_path / "run", QUIET)
     assert (outcome.best_psnr, outcome.best_step) == (21.0, 2)
 

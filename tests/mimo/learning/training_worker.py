@@ -19,7 +19,7 @@ import torch
 
 from mimo.errors import MimoError
 from mimo.learning import train as training
-from mimo.learning.crops import Crops
+from mimo.learning.crops import Source
 from mimo.learning.log import Event, Progress
 from mimo.learning.recipe import Recipe, Session
 from mimo.learning.state import Learner
@@ -40,14 +40,14 @@ def main(order: dict[str, Any]) -> int:
             super().__init__(*arguments, **options)
             learners.append(self)
 
-    taken = Crops.batch
+    taken = Source.batch
 
-    def batch(self: Crops, first: int, size: int, *, pinned: bool = False) -> Any:
+    def batch(self: Source, first: int, size: int, *, pinned: bool = False) -> Any:
         samples.extend(range(first, first + size))
         return taken(self, first, size, pinned=pinned)
 
     vars(training)["Learner"] = Watched
-    Crops.batch = batch  # type: ignore[method-assign]
+    Source.batch = batch  # type: ignore[method-assign]
 
     def report(event: Event) -> None:
         if isinstance(event, Progress):
