@@ -16,9 +16,14 @@ from mimo.images import PHOTO_SUFFIXES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md")))
+}
+EVERYTHING = "\n".join(PAGES.values())
 # In code blocks at the start of a line, in the text between backticks.
 COMMANDS = sorted(
-    {" ".join(found.split()) for found in re.findall(r"(?:^|`)(mimo [a-z][^`#]*?)(?=\s*#|`|$)", README, re.MULTILINE)}
+    {" ".join(found.split()) for found in re.findall(r"(?:^ *|`)(mimo [a-z][^`#]*?)(?=\s*#|`|$)", EVERYTHING, re.MULTILINE)}
 )
 
 
@@ -39,6 +44,21 @@ def test_commands_and_options_exist(line: str) -> None:
     assert written <= options, f"{line}: {written - options}"
 
 
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+def test_a_picture_is_in_its_first_screen() -> None:
+    assert "![" in "\n".join(README.splitlines()[:20])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", PAGES[page])
+    here = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert not [link for link in here if not (ROOT / page).parent.joinpath(link).exists()]
+
+
 def test_the_two_make_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in ("demo", "test"):
@@ -50,30 +70,30 @@ def test_the_two_make_commands_exist() -> None:
 
 def test_thresholds_are_those_of_the_code() -> None:
     for precision, tolerance in TOLERANCES.items():
-        row = next(line for line in README.splitlines() if line.startswith(f"| {precision} |"))
+        row = next(line for line in EVERYTHING.splitlines() if line.startswith(f"| {precision} |"))
         error, psnr = row.split("|")[2:4]
         assert float(error) == tolerance.max_error
         assert float(psnr.removesuffix(" dB ")) == tolerance.min_psnr
 
 
 def test_quotations() -> None:
-    assert str(DEFAULT_SHAPES) in README
+    assert str(DEFAULT_SHAPES) in EVERYTHING
     for shape, option in ((DEFAULT_SHAPES.min, "--min"), (DEFAULT_SHAPES.opt, "--opt"), (DEFAULT_SHAPES.max, "--max")):
-        assert f"{option} {shape}" in README
+        assert f"{option} {shape}" in EVERYTHING
     assert WEIGHTS.relative_to(ROOT).as_posix() in README
     for suffix in PHOTO_SUFFIXES - {".jpg", ".tif"}:
-        assert suffix.removeprefix(".").upper() in README.upper()
+        assert suffix.removeprefix(".").upper() in EVERYTHING.upper()
 
 
 def test_measured_figures_are_those_of_the_committed_results() -> None:
-    """The README's table is the one that the committed report gives."""
+    """The table is the one that the committed report gives."""
     from benchmarks.report import readme_table
     from benchmarks.reports import BenchReport
     from benchmarks.schema import read_report
 
     results = read_report(ROOT / "benchmarks" / "results" / "cpu-1x720x1280.json")
     assert isinstance(results, BenchReport)
-    assert readme_table(results) in README
+    assert readme_table(results) in EVERYTHING
 
 
 def test_the_comparison_table_is_that_of_the_committed_results() -> None:
@@ -83,7 +103,7 @@ def test_the_comparison_table_is_that_of_the_committed_results() -> None:
 
     results = read_report(ROOT / "benchmarks" / "results" / "table-cpu-1x256x256.json")
     assert isinstance(results, TableReport)
-    assert readme_networks(results) in README
+    assert readme_networks(results) in EVERYTHING
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.name)
@@ -94,4 +114,4 @@ def test_committed_results_are_whole(path: Path) -> None:
     if report.kind == "compare":
         from benchmarks.report import comparison_text
 
-        assert all(re.sub(r"\[/?[a-z]*\]", "", line) in README for line in comparison_text(report))
+        assert all(re.sub(r"\[/?[a-z]*\]", "", line) in EVERYTHING for line in comparison_text(report))
