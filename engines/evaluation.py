@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from engines.runtimes.base import Engine, Runtime
-from engines.tiles import restore_tiled
+from engines.tiles import plan_for, restore_tiled, restored_tiles
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
 from mimo.files import sha256_of, write_bytes, write_json
-from mimo.images import Pixels, photo_size, read_photo, read_rgb, write_photo
+from mimo.images import Photo, Pixels, photo_size, read_photo, write_photo
 from mimo.learning.datasets import Pair, found_in, open_pairs, pictures_in, some
-from mimo.metrics import METRICS, Protocol, score
+from mimo.metrics import METRICS, Protocol, Rectangles, Whole, score
 
 Ensemble = Literal["none", "rot4"]
 """``rot4`` is MIMO-UNet++ when the engine is MIMO-UNet+."""
@@ -143,9 +143,9 @@ class Step:
     done: int
     total: int
     score: PictureScore
-    before: Pixels | None
+    before: Rectangles | None
     """The blurry picture; None when only results are scored."""
-    after: Pixels
+    after: Rectangles
     """The picture that was scored, in [0,1]."""
 
 
@@ -191,20 +191,28 @@ def evaluate(
         method |= {"model": model.name, "model_sha256": sha256_of(model)}
     pictures = []
     for pair in pairs:
-        photo, sharp = read_photo(pair.blur), read_rgb(pair.sharp)
-        blurry = photo.pixels
+        blurry, sharp = read_photo(pair.blur), read_photo(pair.sharp)
         try:
-            result = restore_rot4(engine, blurry) if ensemble == "rot4" else restore_tiled(engine, blurry)
+            result = restore_rot4(engine, blurry.pixels) if ensemble == "rot4" else _restored(engine, blurry)
         except (EngineError, ShapeError) as error:
             raise type(error)(f"{pair.blur}: {error}") from error
-        restored: Pixels = np.clip(result, 0, 1, out=result)
+        restored = Whole(np.clip(result, 0, 1, out=result))
         pictures.append(PictureScore(pair.name, pair.scene, score(restored, sharp, protocol), score(blurry, sharp, protocol)))
         if save_dir is not None:
-            write_photo((save_dir / pair.name).with_suffix(".png"), photo, restored)
+            write_photo((save_dir / pair.name).with_suffix(".png"), blurry, restored.pixels)
         if progress is not None:
             progress(Step(len(pictures), len(pairs), pictures[-1], blurry, restored))
     tools = tool_versions(*_METRIC_DISTRIBUTIONS, *_DISTRIBUTIONS[engine.runtime])
     return Evaluation(protocol, tuple(pictures), method, tools)
+
+
+def _restored(engine: Engine, photo: Photo) -> Pixels:
+    """``photo`` restored, (3,H,W), not clamped: of it a tile at a time becomes float, only the result is so as a whole."""
+    plan = plan_for(engine, photo.height, photo.width)
+    result = np.empty((3, photo.height, photo.width), np.float32)
+    for box, pixels in restored_tiles(engine, plan, photo.crop):
+        result[:, box.rows, box.columns] = pixels
+    return result
 
 
 def restore_rot4(engine: Engine, image: Pixels) -> Pixels:
@@ -237,8 +245,8 @@ def score_folders(pred_dir: Path, truth_dir: Path, protocol: Protocol = "mimo", 
     _check_sizes(pairs)
     pictures = []
     for pair in pairs:
-        prediction = read_rgb(pair.blur)
-        pictures.append(PictureScore(pair.name, pair.scene, score(prediction, read_rgb(pair.sharp), protocol)))
+        prediction = read_photo(pair.blur)
+        pictures.append(PictureScore(pair.name, pair.scene, score(prediction, read_photo(pair.sharp), protocol)))
         if progress is not None:
             progress(Step(len(pictures), len(pairs), pictures[-1], None, prediction))
     method = {"predictions": str(pred_dir), "truths": str(truth_dir)}

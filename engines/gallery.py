@@ -14,11 +14,12 @@ import pyvips
 
 from engines.evaluation import Evaluation, PictureScore, Scores, Step, Summary
 from mimo.files import write_bytes
-from mimo.images import Pixels
-from mimo.metrics import DESCRIPTIONS, LABELS, METRICS, text
+from mimo.metrics import DESCRIPTIONS, LABELS, METRICS, Rectangles, text
 
 _LONGEST_SIDE = 1600
 _QUALITY = 88
+_STRIP = 1 << 20
+"""Pixels that are float at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Gallery:
         chosen = step.done * shown // step.total > (step.done - 1) * shown // step.total
         if step.before is None or not chosen:
             return
-        height, width = step.after.shape[1:]
+        height, width = step.after.height, step.after.width
         self._slides.append(_Slide(step.score, height, width, _data_url(step.before), _data_url(step.after)))
 
     def write(self, path: Path, evaluation: Evaluation, title: str) -> None:
@@ -74,13 +75,15 @@ class Gallery:
         write_bytes(path, page.encode())
 
 
-def _data_url(pixels: Pixels) -> str:
-    """(3,H,W) in [0,1] as a WebP ``data:`` URL, shrunk to 1600 pixels on its longest side."""
-    samples = np.rint(pixels * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
-    height, width, bands = samples.shape
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(samples), width, height, bands, "uchar").copy(
-        interpretation="srgb"
-    )
+def _data_url(picture: Rectangles) -> str:
+    """A picture as a WebP ``data:`` URL, shrunk to 1600 pixels on its longest side."""
+    height, width = picture.height, picture.width
+    samples = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = picture.crop(slice(top, top + rows), slice(None))
+        samples[top : top + rows] = np.rint(strip * np.float32(255)).transpose(1, 2, 0)
+    image = pyvips.Image.new_from_memory(samples, width, height, 3, "uchar").copy(interpretation="srgb")
     if max(height, width) > _LONGEST_SIDE:
         image = image.resize(_LONGEST_SIDE / max(height, width))
     return "data:image/webp;base64," + base64.b64encode(image.webpsave_buffer(Q=_QUALITY)).decode()

@@ -115,9 +115,11 @@ def test_progress_hears_of_every_picture_with_its_pixels(data: Path) -> None:
     assert [step.score for step in steps] == list(result.pictures)
     for step in steps:
         assert step.before is not None
-        assert (step.before == pixels(data / "blur" / step.score.name)).all()
-        assert step.after.min() >= 0
-        assert step.after.max() <= 1
+        every = slice(None)
+        assert (step.before.crop(every, every) == pixels(data / "blur" / step.score.name)).all()
+        after = step.after.crop(every, every)
+        assert after.min() >= 0
+        assert after.max() <= 1
 
 
 def test_large_pictures_run_in_tiles_with_the_same_result(data: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from engines.evaluation import Evaluation, PictureScore, Step
 from engines.gallery import Gallery
 from mimo.errors import OutputError
-from mimo.metrics import DESCRIPTIONS
+from mimo.metrics import DESCRIPTIONS, Whole
 
 BEFORE = {"psnr": 24.5, "ssim_rgb": 0.71, "ssim_matlab3d": 0.8}
 AFTER = {"psnr": 25.25, "ssim_rgb": 0.75, "ssim_matlab3d": 0.79}
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def steps(count: int, height: int = 24, width: int = 32, name: str = "scene_{}.png") -> list[Step]:
-    before, after = (np.full((3, height, width), level, np.float32) for level in (0.25, 0.75))
+    before, after = (Whole(np.full((3, height, width), level, np.float32)) for level in (0.25, 0.75))
     scores = [PictureScore(name.format(place), f"scene{place % 2}", AFTER, BEFORE) for place in range(count)]
     return [Step(place, count, score, before, after) for place, score in enumerate(scores, 1)]
 

@@ -21,7 +21,7 @@ PHOTOGRAPHS = Path(mimo.__file__).parent / "photographs"
 REFERENCE: dict[str, dict[str, float]] = json.loads((Path(__file__).parents[1] / "parity" / "metrics.json").read_text())
 PAIRS = sorted(REFERENCE)
 Pixels = NDArray[np.float32]
-NUMBER: dict[str, Callable[[Pixels, Pixels], float]] = {
+NUMBER: dict[str, Callable[[metrics.Picture, metrics.Picture], float]] = {
     "psnr": metrics.psnr,
     "psnr_uint8": metrics.psnr_uint8,
     "ssim_rgb": metrics.ssim_rgb,
@@ -180,3 +180,44 @@ def test_numbers_as_people_read_them() -> None:
     assert metrics.text("psnr", 31.734) == "31.73 dB"
     assert metrics.text("ssim_rgb", 0.95123) == "0.9512"
     assert metrics.text("psnr", math.nan) == "no number"
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBER if "realblur" not in name])
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_strips_give_the_numbers_of_the_whole_picture(name: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    blur, sharp = crop()
+    whole = NUMBER[name](blur, sharp)
+    monkeypatch.setattr(metrics, "_STRIP_PIXELS", rows * blur.shape[2])
+    assert NUMBER[name](blur, sharp) == pytest.approx(whole, rel=1e-12, abs=0)
+    assert NUMBER[name](metrics.Whole(blur), metrics.Whole(sharp)) == pytest.approx(whole, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBER if "realblur" not in name])
+def test_no_more_than_a_strip_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    blur, sharp = crop()
+    monkeypatch.setattr(metrics, "_STRIP_PIXELS", 8 * blur.shape[2])
+    most = 0
+
+    class Watched(metrics.Whole):
+        def crop(self, rows: slice, columns: slice) -> Pixels:
+            nonlocal most
+            pixels = super().crop(rows, columns)
+            most = max(most, pixels.shape[1])
+            return pixels
+
+    NUMBER[name](Watched(blur), Watched(sharp))
+    assert 0 < most <= 8 + 2 * 5
+
+
+def test_nan_in_any_strip_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    blur, sharp = crop()
+    monkeypatch.setattr(metrics, "_STRIP_PIXELS", 8 * blur.shape[2])
+    blur[1, -1, -1] = np.nan
+    assert all(math.isnan(value) for value in metrics.score(blur, sharp, "mimo").values())
+
+
+def test_realblur_refuses_what_it_could_not_align_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    blur, sharp = crop()
+    monkeypatch.setattr(metrics, "MOST_ALIGNED", 96 * 128 - 1)
+    with pytest.raises(ShapeError, match="aligns whole pictures"):
+        metrics.realblur(blur, sharp)
