@@ -15,6 +15,7 @@ from typing import Any, TypeVar, assert_never
 from benchmarks.cold_cache import cold_cache
 from benchmarks.compare import ComparePlan, compare
 from benchmarks.context import Gauges, describe_machine
+from benchmarks.cost import Work, work_of_graph, work_of_module
 from benchmarks.measurement import (
     EndToEnd,
     InFlight,
@@ -27,7 +28,7 @@ from benchmarks.measurement import (
 )
 from benchmarks.memory import Memory, PeakMemory
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
-from benchmarks.roofline import Ceiling, Work, better, limits_of, measure_ceiling, work_of_graph, work_of_module
+from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
 from engines.sample_images import photograph_batch

@@ -32,6 +32,7 @@ _LIMITS = {
     "moved_bytes": "bytes",
     "compute_fraction": "compute_fraction",
     "copy_fraction": "copy_fraction",
+    "layers_fraction": "layers_fraction",
     "floor_s": "floor_seconds",
     "ceiling": "ceiling",
 }

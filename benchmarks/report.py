@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engines.evaluation import Evaluation, PictureScore, Summary
     from engines.verification import Verification
 
-_COLUMNS = ("median", "95 %", "p95", "max", "n", "async (not latency)", "sync / async", "vs PyTorch", "of peak")
+_COLUMNS = ("median", "95 %", "p95", "max", "n", "async (not latency)", "sync / async", "vs PyTorch", "of peak", "of layers")
 """What has room on a terminal; the rest is in the files."""
 _COLUMNS_ASYNC = ("async (not latency)", "n")
 _COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
@@ -55,7 +55,7 @@ def bench_table(report: BenchReport, *, sync: bool) -> Table:
             returned,
             f"{summary.median / enqueued.median:.2f}x" if enqueued and enqueued.median else "-",
             "-" if ratio is None else f"{ratio:.2f}x",
-            f"{row.limits.compute_fraction:.0%}" if row.limits and row.limits.compute_fraction is not None else "-",
+            *(_percent(getattr(row.limits, name, None)) for name in ("compute_fraction", "layers_fraction")),
             row.verified,
         )
     return table
@@ -288,6 +288,10 @@ def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
             yield f"[yellow]{file}: numerics: not run ({escape(one.not_run)})[/yellow]"
         if one.failure:
             yield f"[red]{file}: {escape(one.failure)}[/red]"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{fraction:.0%}"
 
 
 def _batch(batch: int) -> str:

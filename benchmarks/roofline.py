@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.context import core_count, last_level_cache_bytes
+from benchmarks.cost import Work
 from benchmarks.units import Bytes, Count, Fraction, Rate, Seconds
 from engines.runtimes.base import Device
-from mimo.artifact import load_onnx
-from mimo.spec import Shape
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 COPY_BYTES = 256 << 20
 """The smallest buffer that is copied on a CPU; four times the last-level caches where that is more."""
 LARGEST_COPY_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Work:
-    """The least that one restoration must do.
-
-    ``macs``: multiply-accumulates; None for a graph that multiplies in a way :func:`~mimo.onnx_stats.macs` does not count.
-    ``bytes``: compulsory traffic: every weight, the input and the output once, in their own element types. A real run
-    moves more: whatever it writes in between and reads again.
-    """
-
-    macs: int | None
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -75,37 +56,9 @@ class Limits:
     floor_seconds: Seconds | None
     ceiling: str | None
     """Its label."""
-
-
-def work_of_graph(path: Path, shape: Shape) -> Work:
-    """The work of an ONNX file for an input of ``shape``.
-
-    Raises :class:`~mimo.errors.ArtifactError` when it cannot be read or does not take ``shape``.
-    """
-    from mimo.onnx_stats import UNCOUNTED_PRODUCTS, least_bytes, macs
-
-    model = load_onnx(path)
-    uncounted = any(node.op_type in UNCOUNTED_PRODUCTS for node in model.graph.node)
-    return Work(None if uncounted else macs(model, shape), least_bytes(model, shape))
-
-
-def work_of_module(module: nn.Module, shape: Shape) -> Work:
-    """The work of a network that takes one (N,3,H,W) batch and returns a tensor or several, for an input of ``shape``.
-
-    Traced on meta tensors: nothing is computed, ``module`` is left as it is. All outputs count, also those that
-    a deployed graph leaves out.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    state = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
-    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
-    # Whatever the network makes on its way must be on the meta device too.
-    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        images = torch.empty(shape.nchw, dtype=dtype)
-        result: Tensor | Sequence[Tensor] = torch.func.functional_call(module, state, (images,))
-    outputs = [result] if isinstance(result, torch.Tensor) else list(result)
-    return Work(counter.get_total_flops() // 2, sum(value.nbytes for value in (*state.values(), images, *outputs)))
+    layers_fraction: Fraction | None = None
+    """Of the median, the per-layer roofline: the sum over the graph's nodes of the longer of arithmetic and traffic, each node
+    reading its inputs and writing its outputs. Above 1 is possible: a runtime that fuses nodes moves less."""
 
 
 def limits_of(work: Work, ceiling: Ceiling | None, median_seconds: float) -> Limits:
@@ -116,6 +69,10 @@ def limits_of(work: Work, ceiling: Ceiling | None, median_seconds: float) -> Lim
     copy = None
     if ceiling is not None and ceiling.bytes_per_second is not None:
         copy = work.bytes / ceiling.bytes_per_second
+    layers = None
+    if work.nodes and ceiling is not None and ceiling.flop_per_second and ceiling.bytes_per_second:
+        flops, rate = ceiling.flop_per_second, ceiling.bytes_per_second
+        layers = sum(max(2 * count / flops, moved / rate) for count, moved in work.nodes)
     return Limits(
         macs=work.macs,
         bytes=work.bytes,
@@ -123,6 +80,7 @@ def limits_of(work: Work, ceiling: Ceiling | None, median_seconds: float) -> Lim
         copy_fraction=None if copy is None else copy / median_seconds,
         floor_seconds=max((seconds for seconds in (compute, copy) if seconds is not None), default=None),
         ceiling=None if ceiling is None else ceiling.label,
+        layers_fraction=None if layers is None else layers / median_seconds,
     )
 
 

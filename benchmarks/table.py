@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from benchmarks.bench import Ceilings, Job, head, measure_engine, not_run
+from benchmarks.cost import Work, work_of_module
 from benchmarks.fp16_range import psnr_in_fp16
 from benchmarks.measurement import Plan
 from benchmarks.networks import Network
 from benchmarks.reports import Fate, NetworkRow, Psnr, Published, Row, TableReport, Verified
-from benchmarks.roofline import Work, work_of_module
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import open_engine
 from engines.sample_images import photograph_batch

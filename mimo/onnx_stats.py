@@ -66,24 +66,55 @@ def macs(model: onnx.ModelProto, shape: Shape) -> int:
     does not tell the size of what it multiplies.
     """
     values = _values_at(model, shape)
-    total = 0
-    for node in model.graph.node:
-        if node.op_type not in PRODUCTS:
-            continue
-        (first, _), (second, _), (out, _) = (values[name] for name in (*node.input[:2], node.output[0]))
-        match node.op_type:
-            # Each weight meets every output position of a convolution, every input position of a transposed one.
-            case "Conv":
-                total += math.prod(second) * out[0] * math.prod(out[2:])
-            case "ConvTranspose":
-                total += math.prod(second) * first[0] * math.prod(first[2:])
-            # Each output is a sum over the dimension that the two have in common.
-            case "MatMul":
-                total += math.prod(out) * first[-1]
-            case "Gemm":
-                transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-                total += math.prod(out) * first[0 if transposed else 1]
-    return total
+    return sum(_macs_of(node, values) for node in model.graph.node)
+
+
+def _macs_of(node: onnx.NodeProto, values: _Values) -> int:
+    if node.op_type not in PRODUCTS:
+        return 0
+    (first, _), (second, _), (out, _) = (values[name] for name in (*node.input[:2], node.output[0]))
+    match node.op_type:
+        # Each weight meets every output position of a convolution, every input position of a transposed one.
+        case "Conv":
+            return math.prod(second) * out[0] * math.prod(out[2:])
+        case "ConvTranspose":
+            return math.prod(second) * first[0] * math.prod(first[2:])
+        # Each output is a sum over the dimension that the two have in common.
+        case "MatMul":
+            return math.prod(out) * first[-1]
+        case _:
+            transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+            return math.prod(out) * first[0 if transposed else 1]
+
+
+def node_costs(model: onnx.ModelProto, shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Multiply-accumulates and bytes of each node that computes, for an input of ``shape``.
+
+    Bytes: what the node reads and writes when nothing is kept from one node to the next, in the element types of the file.
+    Nodes that only say or change shapes are left out. Raises :class:`ArtifactError` as :func:`macs` does.
+    """
+    values = _values_at(model, shape)
+    constants = {
+        node.output[0]: (tuple(attribute.t.dims), attribute.t.data_type)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    values |= constants
+    return tuple(
+        (_macs_of(node, values), sum(_bytes_of(*values[name]) for name in dict.fromkeys((*node.input, *node.output)) if name))
+        for node in model.graph.node
+        if node.op_type not in _NO_TRAFFIC
+    )
+
+
+_NO_TRAFFIC = ("Constant", "Shape", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "ConstantOfShape")
+"""Operators that compute no picture: they name a value or give it another shape."""
+
+
+def _bytes_of(dimensions: tuple[int, ...], element: int) -> int:
+    return math.prod(dimensions) * onnx.helper.tensor_dtype_to_np_dtype(element).itemsize
 
 
 def least_bytes(model: onnx.ModelProto, shape: Shape) -> int:
@@ -103,10 +134,7 @@ def least_bytes(model: onnx.ModelProto, shape: Shape) -> int:
     ]
     ends = {value.name for value in (*model.graph.input, *model.graph.output)} - weights.keys()
     sizes = [(tuple(tensor.dims), tensor.data_type) for tensor in (*weights.values(), *constants)]
-    return sum(
-        math.prod(dimensions) * onnx.helper.tensor_dtype_to_np_dtype(element).itemsize
-        for dimensions, element in (*sizes, *(values[name] for name in ends))
-    )
+    return sum(_bytes_of(*size) for size in (*sizes, *(values[name] for name in ends)))
 
 
 class _Values(dict[str, tuple[tuple[int, ...], int]]):

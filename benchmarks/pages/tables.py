@@ -67,6 +67,7 @@ def rows_table(rows: Sequence[Row]) -> str:
         "memory": lambda row: _memory(row.memory),
         "of&nbsp;arithmetic ceiling": lambda row: _fraction(row, "compute_fraction"),
         "of&nbsp;copy ceiling": lambda row: _fraction(row, "copy_fraction"),
+        "of&nbsp;per-layer roofline": lambda row: _fraction(row, "layers_fraction"),
         "mode": lambda row: html(row.mode),
         "checked": lambda row: _badge(row.verified),
         "sha256": lambda row: _sha256(row.sha256),

@@ -21,9 +21,9 @@ import typer
 
 from benchmarks.bench import Ceilings, Job, head, jobs_for, measure_engine, measure_row, not_run, standing
 from benchmarks.context import describe_gpu
+from benchmarks.cost import work_of_module
 from benchmarks.measurement import Plan
 from benchmarks.reports import BenchReport, Row
-from benchmarks.roofline import work_of_module
 from engines.build import build_engine
 from engines.sample_images import list_photographs, photograph_batch
 from mimo.artifact import open_artifact

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
 from benchmarks import roofline as limits
-from benchmarks.roofline import Ceiling, Work, limits_of, measure_ceiling, work_of_graph, work_of_module
+from benchmarks.cost import Work, work_of_graph, work_of_module
+from benchmarks.roofline import Ceiling, limits_of, measure_ceiling
 from mimo.errors import ArtifactError
 from mimo.networks.registry import build, mimo_unet
 from mimo.spec import Shape
@@ -284,6 +286,7 @@ def test_a_fraction_of_each_ceiling() -> None:
         "copy_fraction": 0.05,
         "floor_seconds": 10.0,
         "ceiling": "cpu fp32",
+        "layers_fraction": None,
     }
     assert limits_of(Work(500, 600), ceiling_of(100.0, 30.0), 40.0).floor_seconds == 20.0, "bound by the copy"
 
@@ -320,3 +323,21 @@ def test_a_ceiling_as_json() -> None:
         "copy_bytes": 8,
         "copy_seconds": [0.25],
     }
+
+
+def test_the_per_layer_roofline_is_the_sum_of_what_binds_each_node() -> None:
+    # One node of 4 s of arithmetic and 1 s of traffic, one of 1 s and 3 s: 7 s, where the floor of all together is 5 s.
+    work = Work(macs=5, bytes=8, nodes=((4, 2), (1, 6)))
+    found = limits_of(work, ceiling_of(2.0, 2.0), 14.0)
+    assert found.layers_fraction == pytest.approx(0.5)
+    assert found.floor_seconds == pytest.approx(5.0)
+    assert limits_of(work, ceiling_of(2.0, None), 14.0).layers_fraction is None
+    assert limits_of(Work(5, 8), ceiling_of(2.0, 2.0), 14.0).layers_fraction is None, "a graph whose nodes are not known"
+
+
+def test_a_module_has_the_nodes_that_torch_runs() -> None:
+    layer = torch.nn.Conv2d(3, 8, 3, padding=1)
+    work = work_of_module(layer, Shape(1, 16, 16))
+    (node,) = (one for one in work.nodes if one[0])
+    picture = 16 * 16 * 4
+    assert node == (work.macs, 3 * picture + 8 * picture + 4 * (8 * 3 * 9 + 8))

@@ -12,10 +12,11 @@ from onnx import helper, numpy_helper
 
 from export.to_fp16 import convert_to_fp16
 from export.to_onnx import export_onnx
+from mimo.artifact import load_onnx
 from mimo.bundled import WEIGHTS
 from mimo.errors import ArtifactError
 from mimo.networks.checkpoint import load_checkpoint
-from mimo.onnx_stats import least_bytes, macs, summarise
+from mimo.onnx_stats import least_bytes, macs, node_costs, summarise
 from mimo.spec import Shape
 from tests.tiny import Tiny
 
@@ -182,3 +183,15 @@ def test_the_real_network(tmp_path: Path) -> None:
     half = summarise(onnx.load(convert_to_fp16(artifact, tmp_path / "mimo-unet.fp16.onnx").path))
     assert half.weight_types == {"float16": 120 + 4}
     assert (half.operators["Resize"], half.operators["Cast"]) == (6, 2)
+
+
+def test_each_node_has_its_own_arithmetic_and_traffic(tiny: Tiny) -> None:
+    model, shape = load_onnx(tiny.onnx), Shape(1, 64, 96)
+    costs = node_costs(model, shape)
+    assert sum(count for count, _ in costs) == macs(model, shape)
+    assert sum(moved for _, moved in costs) > least_bytes(model, shape), "what lies between nodes is written and read again"
+    assert all(moved > 0 for _, moved in costs)
+    first = next(index for index, (count, _) in enumerate(costs) if count)
+    twice = node_costs(model, Shape(2, 64, 96))
+    assert twice[first][0] == 2 * costs[first][0]
+    assert costs[first][1] < twice[first][1] < 2 * costs[first][1], "its weights are read once all the same"
