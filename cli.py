@@ -1,7 +1,8 @@
 """The command line, assembled: each room brings its own commands. Part of mimo.
 
 Exit codes: 0, done and passed; 1, something did not pass or was not done; 2, the command could not be carried out, with one
-sentence why; 3, passed as far as this machine can tell; 130, interrupted.
+sentence why; 3, passed as far as this machine can tell; 70, a defect of ours; 130, 143 and 129, ended by Ctrl-C, SIGTERM
+and SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import engines.commands
 import export.commands
 import mimo.commands
 import mimo.learning.commands
-from mimo.errors import MimoError
+from mimo.edge import Commands, run
 from mimo.spellings import modern, refuse_foreign
-from mimo.terminal import REFUSED, remark, report_error, screen, set_verbosity
+from mimo.terminal import remark, screen, set_verbosity
 
 app = typer.Typer(
+    cls=Commands,
     help="Export, compile, verify and honestly measure image restoration networks, and deblur photographs with them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,17 +54,16 @@ for room in (export.commands, engines.commands, benchmarks.commands, mimo.comman
 
 
 def main() -> NoReturn:
-    """Run the command line; every error of ours is one sentence on standard error and exit code 2."""
-    try:
-        sys.argv[1:], news = modern(sys.argv[1:])
-        if news:
-            remark(news)
-        refuse_foreign(sys.argv[1:])
-        app(prog_name="mimo")
-    except MimoError as error:
-        report_error(error)
-        sys.exit(REFUSED)
-    sys.exit(0)
+    """Run the command line (:func:`mimo.edge.run`)."""
+    sys.exit(run(_commands))
+
+
+def _commands() -> None:
+    sys.argv[1:], news = modern(sys.argv[1:])
+    if news:
+        remark(news)
+    refuse_foreign(sys.argv[1:])
+    app(prog_name="mimo")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from mimo.errors import MimoError
 from mimo.spec import Shape
 from mimo.terminal import FAILED, Against, EngineChoice, Images, JsonOut, plain, print_facts, screen, working
+from mimo.wording import literal
 
 if TYPE_CHECKING:
     from benchmarks.reports import Report
@@ -33,13 +33,16 @@ MinSamples = Annotated[
     int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
 ]
 SamplesOut = Annotated[
-    Path | None, typer.Option("--json", help="Write context, summaries and raw samples here.", show_default=False)
+    Path | None,
+    typer.Option("--json", writable=True, help="Write context, summaries and raw samples here.", show_default=False),
 ]
-RowsOut = Annotated[Path | None, typer.Option("--csv", help="Write a line per row here.", show_default=False)]
+RowsOut = Annotated[Path | None, typer.Option("--csv", writable=True, help="Write a line per row here.", show_default=False)]
 MaxSeconds = Annotated[
     float, typer.Option(help="Seconds for the samples of a row at most; then it is labelled not converged.", min=0)
 ]
-HtmlOut = Annotated[Path | None, typer.Option("--html", help="Write a page to look at here.", show_default=False)]
+HtmlOut = Annotated[
+    Path | None, typer.Option("--html", writable=True, help="Write a page to look at here.", show_default=False)
+]
 Size = Annotated[str, typer.Option(help="Height x width.")]
 Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
 
@@ -86,6 +89,7 @@ def bench_command(
     jobs = variants(
         bench_jobs(targets, against, engine), e2e=e2e, throughput=throughput, cuda_graph=cuda_graph, cold_cache=cold_cache
     )
+    _check_reports(json_out, csv_out, html_out, [*(job.path for job in jobs), against, images])
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     with working("measuring") as say:
         report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say)
@@ -122,9 +126,11 @@ def compare_command(
 
     shape = Shape.parse(f"{batch}x{size}")
     photographs = list_photographs(images or PHOTOGRAPHS)
+    job_a, job_b = one_job(a), one_job(b)
+    _check_reports(json_out, csv_out, html_out, [job_a.path, job_b.path, images])
     with working("comparing") as say:
         plan = ComparePlan(max_seconds=2 * max_seconds)
-        report = compare_jobs(one_job(a), one_job(b), shape, photographs, plan, progress=say)
+        report = compare_jobs(job_a, job_b, shape, photographs, plan, progress=say)
     for line in comparison_text(report):
         screen.print(line, soft_wrap=True)
     _write_report(report, json_out, csv_out, html_out)
@@ -160,11 +166,13 @@ def sweep_command(
     ]
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
+    job = one_job(target)
+    _check_reports(json_out, csv_out, html_out, [job.path, images])
     with working("measuring") as say:
-        report = atlas(one_job(target), shapes, photographs, plan, json_out=json_out, progress=say)
+        report = atlas(job, shapes, photographs, plan, json_out=json_out, progress=say)
     screen.print(atlas_table(report))
     for sentence in report.advice:
-        screen.print(f"- {escape(sentence)}", soft_wrap=True)
+        screen.print(f"- {literal(sentence)}", soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
 
 
@@ -220,6 +228,7 @@ def table_command(
         if not equals:
             raise MimoError(f"--weights {entry}: write NETWORK=FILE, such as nafnet-32=NAFNet-GoPro-width32.pth.")
         given[name] = Path(path)
+    _check_reports(json_out, csv_out, html_out, [*given.values(), images])
     chosen = networks(given)
     if only:
         if unknown := sorted(set(only) - {network.name for network in chosen}):
@@ -243,7 +252,7 @@ def table_command(
     screen.print(networks_table(report))
     for row in report.rows:
         if row.reason:
-            screen.print(f"[yellow]{escape(row.network)}: {escape(row.reason)}[/yellow]", soft_wrap=True)
+            screen.print(f"[yellow]{literal(row.network)}: {literal(row.reason)}[/yellow]", soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
     if all(row.summary is None for row in report.rows):
         raise typer.Exit(FAILED)
@@ -264,19 +273,26 @@ def doctor_command(json_out: JsonOut = None) -> None:
         found = {name: {"here": works, "version_or_cure": detail} for name, (works, detail) in runtimes.items()}
         write_json(json_out, machine | {"tools": tools, "runtimes": found})
     for name, (works, detail) in runtimes.items():
-        table.add_row(name, "[green]yes[/green]" if works else "[yellow]no[/yellow]", escape(detail))
+        table.add_row(name, "[green]yes[/green]" if works else "[yellow]no[/yellow]", literal(detail))
     screen.print(table, soft_wrap=True)
+
+
+def _check_reports(json_out: Path | None, csv_out: Path | None, html_out: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Before any work; the paths that stand in texts (``FILE@RUNTIME``) are seen here only."""
+    from mimo.outputs import check_outputs
+
+    check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, inputs)
 
 
 def _write_report(report: Report, json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:
     """Write ``report`` to the files that were asked for."""
     from benchmarks.csv_report import report_csv
-    from mimo.files import write_bytes, write_json
+    from mimo.files import write_json, write_text
 
     if json_out is not None:
         write_json(json_out, report.to_json())
     if csv_out is not None:
-        write_bytes(csv_out, report_csv(report).encode())
+        write_text(csv_out, report_csv(report))
     if html_out is not None:
         from benchmarks.pages.page import write_page
 

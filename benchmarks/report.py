@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.bench import speedup
@@ -16,6 +15,7 @@ from benchmarks.timing_statistics import SMALLEST_N
 from benchmarks.timing_statistics import Summary as Timing
 from mimo.metrics import LABELS, METRICS, text
 from mimo.spec import Shape
+from mimo.wording import literal
 
 if TYPE_CHECKING:
     from engines.evaluation import Evaluation, PictureScore, Summary
@@ -34,8 +34,8 @@ def bench_table(report: BenchReport, *, sync: bool) -> Table:
     rows = report.rows
     for number, row in enumerate(rows):
         if number == 0 or row.file != rows[number - 1].file:
-            table.add_row(f"[bold]{escape(row.file)}[/bold]")
-        summary, enqueued, name = row.summary, row.enqueued_not_latency, f"  {escape(row.engine)}"
+            table.add_row(f"[bold]{literal(row.file)}[/bold]")
+        summary, enqueued, name = row.summary, row.enqueued_not_latency, f"  {literal(row.engine)}"
         name += f", {_mode(row)}" if row.mode != "sync" else ""
         if summary is None:
             table.add_row(name, "[yellow]not run[/yellow]")
@@ -64,9 +64,9 @@ def bench_table(report: BenchReport, *, sync: bool) -> Table:
 def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
     """What a reader must know before using a number: a line a row, and the machine's state once. In rich's markup."""
     for row in rows:
-        name = escape(str(row))
+        name = literal(str(row))
         if (summary := row.summary) is None:
-            yield f"[yellow]{name}: {escape(row.reason or '')}[/yellow]"
+            yield f"[yellow]{name}: {literal(row.reason or '')}[/yellow]"
             continue
         doubts = []
         if not row.converged:
@@ -86,7 +86,7 @@ def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
             facts.append(f"between device events {_milliseconds(row.events.median)} ms")
         yield f"{name}: " + "; ".join([*(f"[yellow]{doubt}[/yellow]" for doubt in doubts), *facts])
     for warning in warnings_of(states_of(rows)):
-        yield f"[yellow]{escape(warning)}[/yellow]"
+        yield f"[yellow]{literal(warning)}[/yellow]"
     if any(row.converged is False for row in rows):
         yield "[yellow]Not converged: give it more --max-seconds, or a quieter machine.[/yellow]"
     if any(row.verified == "UNVERIFIED" for row in rows):
@@ -96,7 +96,7 @@ def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
 def comparison_text(report: CompareReport) -> Iterator[str]:
     """The verdict of a compare report in words, in rich's markup."""
     found = report.comparison
-    names = [escape(f"{side.file} on {side.engine}") for side in (report.a, report.b)]
+    names = [literal(f"{side.file} on {side.engine}") for side in (report.a, report.b)]
     colour = {"faster": "green", "slower": "red"}.get(found.verdict, "yellow")
     within = max(found.plan.margin, found.noise - 1)
     verdicts = {"same": f"the same within {within:.1%} as", "undecided": "undecided against"}
@@ -184,7 +184,7 @@ def networks_table(report: TableReport) -> Table:
     names = [_NETWORK_COLUMNS[number] for number in shown]
     table = _table(f"{report.shape}, {row.engine}, seconds; * not converged", "network", *names)
     for title, *cells in network_rows(report):
-        table.add_row(escape(title), *(escape(cells[number]) for number in shown))
+        table.add_row(literal(title), *(literal(cells[number]) for number in shown))
     return table
 
 
@@ -233,7 +233,7 @@ def verification_table(results: Sequence[Verification]) -> Table:
     table = _table(None, "engine", "shape", "max error", "mean error", "PSNR", "result")
     for number, one in enumerate(results):
         if number == 0 or one.artifact.path != results[number - 1].artifact.path:
-            table.add_row(f"[bold]{escape(one.artifact.path.name)}[/bold]")
+            table.add_row(f"[bold]{literal(one.artifact.path.name)}[/bold]")
         for index, case in enumerate(one.cases):
             numbers = (f"{case.max_error:.1e}", f"{case.mean_error:.1e}", f"{case.psnr:.1f} dB")
             table.add_row("" if index else f"  {one.engine}", case.shape, *numbers, _coloured("passed" if case else "failed"))
@@ -251,7 +251,7 @@ def evaluation_table(result: Evaluation) -> Table:
         scores, blurry = summary.scores, summary.blurry
         after = [text(metric, scores[metric]) for metric in metrics]
         before = [f"{text(metric, blurry[metric])} -> " if blurry else "" for metric in metrics]
-        table.add_row(escape(name), str(pictures), *(b + a for b, a in zip(before, after, strict=True)), style=style)
+        table.add_row(literal(name), str(pictures), *(b + a for b, a in zip(before, after, strict=True)), style=style)
 
     if len(result.pictures) <= 20:
         for picture in result.pictures:
@@ -275,7 +275,7 @@ def _table(title: str | None, first: str, *others: str) -> Table:
 def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
     """What does not fit the table, in rich's markup: quality against the truth, structure, what was not run and why."""
     for one in results:
-        file = escape(one.artifact.path.name)
+        file = literal(one.artifact.path.name)
         if (quality := one.quality) is not None:
             yield (
                 f"{file} on {one.engine}: mean PSNR over {quality.pictures} pairs: blurry {quality.blurry:.3f} dB, "
@@ -283,11 +283,11 @@ def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
                 + _coloured("passed" if quality.passed else "failed")
             )
         if one.structure:
-            yield f"{file}: {escape(one.structure)}"
+            yield f"{file}: {literal(one.structure)}"
         if one.not_run:
-            yield f"[yellow]{file}: numerics: not run ({escape(one.not_run)})[/yellow]"
+            yield f"[yellow]{file}: numerics: not run ({literal(one.not_run)})[/yellow]"
         if one.failure:
-            yield f"[red]{file}: {escape(one.failure)}[/red]"
+            yield f"[red]{file}: {literal(one.failure)}[/red]"
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from mimo.bundled import given_checkpoint
 from mimo.errors import ArtifactError, MimoError
@@ -28,9 +27,12 @@ from mimo.terminal import (
     need_torch,
     notes,
     print_artifact,
+    report_failure,
+    say,
     screen,
     working,
 )
+from mimo.wording import literal
 
 if TYPE_CHECKING:
     from engines.evaluation import Evaluation
@@ -52,7 +54,8 @@ Protocol = Annotated[
     typer.Option(help="mimo: not rounded; uint8: rounded to 8 bits; realblur: brightness and position aligned first."),
 ]
 CsvOut = Annotated[
-    Path | None, typer.Option("--csv", help="Write a line per picture, per scene and overall here.", show_default=False)
+    Path | None,
+    typer.Option("--csv", writable=True, help="Write a line per picture, per scene and overall here.", show_default=False),
 ]
 
 
@@ -74,26 +77,31 @@ def build_engine_command(
     allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="The plan to write; by default <model>[.fp16].engine beside the ONNX file.", show_default=False),
+        typer.Option(
+            writable=True, help="The plan to write; by default <model>[.fp16].engine beside the ONNX file.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """ONNX -> TensorRT engine, with a receipt of the precision every convolution computes in."""
     from engines.build import build_engine
-    from mimo.artifact import open_artifact
+    from mimo.artifact import artifact_files, open_artifact
+    from mimo.outputs import check_outputs
 
     shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
     source = open_artifact(onnx) if onnx else _only_fp32_onnx()
     stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
     if source.precision == "fp16" and not fp16:
         raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
-    if fp16 and source.precision == "fp32":
+    path = out or source.path.with_name(f"{stem}{'.fp16' if fp16 else ''}.engine")
+    converted = source.path.with_name(f"{stem}.fp16.onnx") if fp16 and source.precision == "fp32" else None
+    check_outputs({"the FP16 graph": artifact_files(converted), "--out": artifact_files(path)}, [source.path])
+    if converted is not None:
         from export.to_fp16 import convert_to_fp16
 
         with working(f"converting {source.path.name} to FP16"):
-            source = convert_to_fp16(source, source.path.with_name(f"{stem}.fp16.onnx"))
+            source = convert_to_fp16(source, converted)
         print_artifact(source)
     targets = tuple(part.strip() for part in compute_capability.split(",")) if compute_capability else ()
-    path = out or source.path.with_name(f"{stem}{'.fp16' if fp16 else ''}.engine")
     with working(f"building {path.name} with {runtime}"):
         artifact = build_engine(
             source, path, runtime=runtime, shapes=shapes, compute_capabilities=targets, allow_mixed=allow_mixed
@@ -109,15 +117,20 @@ def verify_command(
     engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
     size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the whole report here too.", show_default=False)
+        Path | None, typer.Option("--json", writable=True, help="Write the whole report here too.", show_default=False)
     ] = None,
 ) -> None:
     """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
     from benchmarks.report import verification_remarks, verification_table
     from engines.verification import write_verifications
+    from mimo.artifact import verification_of
+    from mimo.bundled import WEIGHTS
     from mimo.files import write_json
+    from mimo.outputs import check_outputs
 
     paths = artifacts or artifacts_here()
+    reports = [verification_of(path) for path in paths]
+    check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
     results = list(_verify(paths, against, images, engine, Shape.parse(size)))
     write_verifications(results)
     if json_out:
@@ -132,7 +145,7 @@ def verify_command(
 @app.command("deblur")
 def deblur_command(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs and folders of them.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The folder for the results.")],
+    out: Annotated[Path, typer.Option(file_okay=False, writable=True, help="The folder for the results.")],
     model: Annotated[
         Path | None,
         typer.Option(
@@ -175,13 +188,12 @@ def deblur_command(
             runner, photographs, out, tile=tile, context=context, strength=strength, overwrite=overwrite, progress=show
         )
     for note in report.notes:
-        notes.print(f"[yellow]note[/yellow] {escape(str(note))}", soft_wrap=True)
+        notes.print(f"[yellow]note[/yellow] {literal(str(note))}", soft_wrap=True)
     for failure in report.failed:
-        notes.print(f"[red]not done[/red] {escape(f'{failure.source}: {failure.reason}')}", soft_wrap=True)
-    screen.print(
+        report_failure(str(failure.source), failure.reason)
+    say(
         f"{len(report.done)} done, {len(report.skipped)} there already, {len(report.failed)} not done, "
-        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)",
-        markup=False,
+        f"in {out} ({runner.name}, {report.seconds:.1f} s of inference)"
     )
     if report.failed:
         raise typer.Exit(FAILED)
@@ -209,17 +221,23 @@ def eval_command(
     json_out: JsonOut = None,
     csv_out: CsvOut = None,
     html_out: Annotated[
-        Path | None, typer.Option("--html", help="Write a page with a before/after slider here.", show_default=False)
+        Path | None,
+        typer.Option("--html", writable=True, help="Write a page with a before/after slider here.", show_default=False),
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="A folder for the restored pictures.", show_default=False)] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, writable=True, help="A folder for the restored pictures.", show_default=False),
+    ] = None,
 ) -> None:
     """PSNR and SSIM of a model by a named protocol: per picture, per scene and overall, the blurry input beside it."""
     from engines.evaluation import evaluate
     from engines.gallery import Gallery
     from engines.runtimes.opening import open_engine
     from mimo.bundled import PHOTOGRAPHS, WEIGHTS
+    from mimo.outputs import check_outputs
 
     source = model or WEIGHTS
+    check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [source, data or PHOTOGRAPHS])
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device)
     gallery = Gallery()
@@ -279,7 +297,9 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
     screen.print(evaluation_table(result), soft_wrap=True)
     screen.print(f"protocol {result.protocol}: {DESCRIPTIONS[result.protocol]}", soft_wrap=True)
     if missing := result.without_number:
-        notes.print(f"[yellow]without a number, and so the mean too: {escape(', '.join(missing[:5]))}[/yellow]", soft_wrap=True)
+        notes.print(
+            f"[yellow]without a number, and so the mean too: {literal(', '.join(missing[:5]))}[/yellow]", soft_wrap=True
+        )
         raise typer.Exit(FAILED)
 
 

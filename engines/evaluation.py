@@ -16,10 +16,11 @@ from engines.runtimes.base import Engine, Runtime
 from engines.tiles import plan_for, restore_tiled, restored_tiles
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
-from mimo.files import sha256_of, write_bytes, write_json
+from mimo.files import sha256_of, write_json, write_text
 from mimo.images import Photo, Pixels, photo_size, read_photo, write_photo
 from mimo.learning.datasets import Pair, found_in, open_pairs, pictures_in, some
 from mimo.metrics import METRICS, Protocol, Rectangles, Whole, score
+from mimo.wording import one_line
 
 Ensemble = Literal["none", "rot4"]
 """``rot4`` is MIMO-UNet++ when the engine is MIMO-UNet+."""
@@ -126,14 +127,22 @@ class Evaluation:
         def line(level: str, name: str, scene: str, summary: Summary) -> None:
             values = [summary.scores[metric] for metric in metrics]
             values += [summary.blurry[metric] if summary.blurry else math.nan for metric in metrics]
-            lines.writerow([level, name, scene, summary.pictures, *("" if math.isnan(value) else value for value in values)])
+            lines.writerow(
+                [
+                    level,
+                    one_line(name),
+                    one_line(scene),
+                    summary.pictures,
+                    *("" if math.isnan(value) else value for value in values),
+                ]
+            )
 
         for picture in self.pictures:
             line("picture", picture.name, picture.scene, _summary([picture]))
         for scene, summary in self.scenes.items():
             line("scene", scene, scene, summary)
         line("overall", "", "", self.overall)
-        write_bytes(path, text.getvalue().encode())
+        write_text(path, text.getvalue())
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ import numpy as np
 import pyvips
 
 from engines.evaluation import Evaluation, PictureScore, Scores, Step, Summary
-from mimo.files import write_bytes
+from mimo.files import write_text
 from mimo.metrics import DESCRIPTIONS, LABELS, METRICS, Rectangles, text
+from mimo.wording import one_line
 
 _LONGEST_SIDE = 1600
 _QUALITY = 88
@@ -58,21 +59,21 @@ class Gallery:
         summary, protocol = evaluation.overall, evaluation.protocol
         left_out = summary.pictures - len(self._slides)
         note = f" The page shows {len(self._slides)} of them, evenly spread." if left_out else ""
-        facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in evaluation.method.items())
+        facts = "".join(f"<dt>{_html(key)}</dt><dd>{_html(value)}</dd>" for key, value in evaluation.method.items())
         scenes = evaluation.scenes
         # A table of scenes that holds one picture each would say everything twice.
         scene_table = _scenes(scenes, METRICS[protocol]) if 1 < len(scenes) < summary.pictures else ""
         page = _PAGE.format(
-            title=escape(title),
+            title=_html(title),
             style=_STYLE,
             script=_SCRIPT,
             lead=f"{summary.pictures} pictures, protocol {protocol} ({DESCRIPTIONS[protocol]}).{note}",
             overall=_table("Overall", METRICS[protocol], summary.scores, summary.blurry),
             scenes=scene_table,
-            facts=f"<dl>{facts}<dt>tools</dt><dd>{escape(_joined(evaluation.tools))}</dd></dl>",
+            facts=f"<dl>{facts}<dt>tools</dt><dd>{_html(_joined(evaluation.tools))}</dd></dl>",
             slides="\n".join(_figure(slide, METRICS[protocol]) for slide in self._slides),
         )
-        write_bytes(path, page.encode())
+        write_text(path, page)
 
 
 def _data_url(picture: Rectangles) -> str:
@@ -90,7 +91,7 @@ def _data_url(picture: Rectangles) -> str:
 
 
 def _figure(slide: _Slide, metrics: tuple[str, ...]) -> str:
-    name = escape(slide.score.name)
+    name = _html(slide.score.name)
     shown = max(slide.height, slide.width)
     smaller = f", shown at {_LONGEST_SIDE / shown:.0%}" if shown > _LONGEST_SIDE else ""
     return f"""<figure>
@@ -118,7 +119,7 @@ def _table(caption: str | None, metrics: tuple[str, ...], after: Scores, before:
 def _scenes(scenes: dict[str, Summary], metrics: tuple[str, ...]) -> str:
     head = "".join(f"<th>{LABELS[metric]}</th>" for metric in metrics)
     rows = "".join(
-        f"<tr><th>{escape(scene)}</th><td>{summary.pictures}</td>"
+        f"<tr><th>{_html(scene)}</th><td>{summary.pictures}</td>"
         + "".join(f"<td>{text(metric, summary.scores[metric])}</td>" for metric in metrics)
         + "</tr>"
         for scene, summary in scenes.items()
@@ -218,3 +219,7 @@ for (const frame of document.querySelectorAll(".frame")) {
   frame.addEventListener("click", () => input.focus({ preventScroll: true }));
 }
 """
+
+
+def _html(text: str) -> str:
+    return escape(one_line(text))

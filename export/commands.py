@@ -27,7 +27,7 @@ def export_command(
     ] = None,
     to: Annotated[Target, typer.Option("--to", help="The format to write.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default <model>.onnx here.", show_default=False)
+        Path | None, typer.Option(writable=True, help="The file to write; by default <model>.onnx here.", show_default=False)
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
     io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
@@ -42,8 +42,11 @@ def export_command(
     match to:
         case "onnx":
             from export.to_onnx import export_onnx
+            from mimo.artifact import artifact_files
+            from mimo.outputs import check_outputs
 
             path = out or Path(f"{source.spec.name}{'.fp16' if fp16 else ''}.onnx")
+            check_outputs({"--out": artifact_files(path)}, [source.path])
             with working(f"exporting {source.spec.name}"):
                 artifact = export_onnx(
                     source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16, all_scales=all_scales

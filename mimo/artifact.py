@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mimo.errors import ArtifactError, ShapeError
+from mimo.errors import ArtifactError, OutputError, ShapeError
 from mimo.files import sha256_of, write_json
 from mimo.networks.registry import spec_from_json
 from mimo.spec import ModelSpec, Shape, ShapeRange
@@ -98,6 +98,18 @@ class Artifact:
 def sidecar_of(path: Path) -> Path:
     """``model.onnx`` -> ``model.onnx.json``."""
     return path.with_name(path.name + ".json")
+
+
+def artifact_files(path: Path | None) -> list[Path]:
+    """What writing an artifact to ``path`` writes: the file and its sidecar; nothing for None.
+
+    Raises :class:`~mimo.errors.OutputError` for what is no regular file, beside which no sidecar can lie.
+    """
+    if path is None:
+        return []
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"{path} is no regular file, and an artifact is kept with a sidecar beside it: name a file.")
+    return [path, sidecar_of(path)]
 
 
 def verification_of(path: Path) -> Path:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from mimo.bundled import given_checkpoint
 from mimo.spec import Shape
 from mimo.terminal import JsonOut, need_torch, notes, print_facts, screen
+from mimo.wording import literal
 
 if TYPE_CHECKING:
     from mimo.artifact import Artifact
@@ -36,7 +36,7 @@ def weights_list_command() -> None:
 @weights_app.command("fetch")
 def weights_fetch_command(
     name: Annotated[str, typer.Argument(help="One of mimo weights list.")],
-    out: Annotated[Path, typer.Option(help="The folder for the file.")] = Path(),
+    out: Annotated[Path, typer.Option(file_okay=False, writable=True, help="The folder for the file.")] = Path(),
 ) -> None:
     """Download published weights, convert them to safetensors, and check that they are what came the first time."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -48,13 +48,13 @@ def weights_fetch_command(
     with Progress(*columns, console=notes, transient=True) as bar:
         task = bar.add_task(entry.name, total=None)
         path = fetch(entry, out, lambda done, total: bar.update(task, completed=done, total=total))
-    screen.print(f"[bold]{escape(str(path))}[/bold]  {entry.spec_name}, trained on {entry.data}", soft_wrap=True)
+    screen.print(f"[bold]{literal(str(path))}[/bold]  {entry.spec_name}, trained on {entry.data}", soft_wrap=True)
 
 
 @weights_app.command("average")
 def weights_average_command(
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Two or more of the same network.")],
-    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    out: Annotated[Path, typer.Option(writable=True, help="The safetensors file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store float16.")] = False,
 ) -> None:
     """The mean of several weights, often better than each where they began at the same ones."""
@@ -63,7 +63,7 @@ def weights_average_command(
 
     average = average_checkpoints(checkpoints, out, half=half)
     screen.print(
-        f"[bold]{escape(str(out))}[/bold]  {average.spec.name}, the mean of {len(checkpoints)} checkpoints", soft_wrap=True
+        f"[bold]{literal(str(out))}[/bold]  {average.spec.name}, the mean of {len(checkpoints)} checkpoints", soft_wrap=True
     )
 
 

@@ -20,7 +20,13 @@ from __future__ import annotations
 
 
 class MimoError(Exception):
-    """Base of all errors a user can cause. The message is one sentence with its cause and its cure."""
+    """Base of all errors a user can cause. The message is one sentence with its cause and its cure.
+
+    Further arguments are details, each a line of its own.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class ShapeError(MimoError):

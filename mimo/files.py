@@ -273,6 +273,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, as :func:`atomic` does; bytes of names that are not UTF-8 become ``\\xe9`` and the like."""
+    write_bytes(path, valid_unicode(text).encode())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, as :func:`atomic` does. NaN and infinity are refused (``ValueError``): JSON has none.
 

@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from mimo.errors import ArtifactError, MimoError
+from mimo.wording import literal, one_line, shortened, without_controls
 
 if TYPE_CHECKING:
     from mimo.artifact import Artifact
 
-# Rich takes 80 columns where there is no terminal; a log has room for the tables.
-screen = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-notes = Console(stderr=True, highlight=False)
 
-FAILED, REFUSED, NOT_RUN = 1, 2, 3
-"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell."""
+class _Screen(Console):
+    """A console on which text moves nothing and ``:name:`` stays what it is."""
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        return super().render_str(without_controls(text), **style)
+
+
+# Rich takes 80 columns where there is no terminal; a log has room for the tables. (Python has no stream where the shell
+# closed it.)
+screen = _Screen(highlight=False, emoji=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 120)
+notes = _Screen(stderr=True, highlight=False, emoji=False)
+
+FAILED, REFUSED, NOT_RUN, DEFECT = 1, 2, 3, 70
+"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell; a
+defect of this project (``EX_SOFTWARE`` of sysexits.h)."""
 
 SECONDS_BETWEEN_LINES = 10.0
 """Off a terminal, where there is no bar, long work says a line this often."""
@@ -43,7 +54,9 @@ Against = Annotated[
 Images = Annotated[Path | None, typer.Option(help="A folder of photographs; by default the bundled ones.", show_default=False)]
 Engine = Annotated[EngineChoice, typer.Option(help="The runtime.")]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
-JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the results here as JSON.", show_default=False)]
+JsonOut = Annotated[
+    Path | None, typer.Option("--json", writable=True, help="Also write the results here as JSON.", show_default=False)
+]
 
 
 class Verbosity:
@@ -63,15 +76,28 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
 def remark(text: str) -> None:
     """A line on standard error, in which nothing is markup; silent under ``--quiet``."""
     if not Verbosity.quiet:
-        notes.print(text, markup=False, soft_wrap=True)
+        notes.print(one_line(text), markup=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line of results on standard output, in which nothing is markup."""
+    screen.print(one_line(text), markup=False, soft_wrap=True)
+
+
+def report_failure(what: str, reason: str) -> None:
+    """One line on standard error for one of many things that was not done; the rest is."""
+    notes.print(f"[red]not done[/red] {literal(shortened(f'{what}: {reason}'))}", soft_wrap=True)
 
 
 def report_error(error: BaseException) -> None:
     """The one sentence of an error; its causes as well under ``--verbose``."""
-    notes.print(f"[red]mimo:[/red] {escape(str(error))}", soft_wrap=True)
+    sentence, *details = map(str, error.args or (error,))
+    notes.print(f"[red]mimo:[/red] {literal(shortened(sentence))}", soft_wrap=True)
+    for line in details:
+        notes.print(literal(shortened(line)), soft_wrap=True)
     cause = error.__cause__
     while Verbosity.verbose and cause is not None:
-        notes.print(f"  caused by {type(cause).__name__}: {cause}", markup=False, soft_wrap=True)
+        notes.print(f"  caused by {type(cause).__name__}: {literal(shortened(str(cause)))}", soft_wrap=True)
         cause = cause.__cause__
 
 
@@ -96,8 +122,8 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         say(what)
         yield say
         return
-    with notes.status(escape(what)) as status:
-        yield lambda text: status.update(escape(text))
+    with notes.status(Text(one_line(what))) as status:
+        yield lambda text: status.update(Text(one_line(text)))
 
 
 Show = Callable[[str, float, float | None], None]
@@ -113,10 +139,10 @@ def bar() -> Iterator[Show]:
         say = _Lines()
         yield lambda text, done, of: say(f"{text}: {done:.6g} of {'?' if of is None else f'{of:.6g}'}")
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True) as shown:
         task = shown.add_task("reading", total=None)
-        yield lambda text, done, of: shown.update(task, description=escape(text), completed=done, total=of)
+        yield lambda text, done, of: shown.update(task, description=one_line(text), completed=done, total=of)
 
 
 @contextmanager
@@ -130,7 +156,7 @@ def print_artifact(artifact: Artifact) -> None:
     """One line on what was made, and its receipt and profile where it has them."""
     megabytes = artifact.path.stat().st_size / 1e6
     screen.print(
-        f"[bold]{escape(str(artifact.path))}[/bold]  {megabytes:.1f} MB, {artifact.spec.name}, {artifact.precision}",
+        f"[bold]{literal(str(artifact.path))}[/bold]  {megabytes:.1f} MB, {artifact.spec.name}, {artifact.precision}",
         soft_wrap=True,
     )
     if artifact.receipt:
@@ -143,7 +169,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
     """Two columns: names and values."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        screen.print(f"{name:<{width}}  {escape(value)}", soft_wrap=True)
+        screen.print(f"{name:<{width}}  {literal(value)}", soft_wrap=True)
 
 
 def plain(value: Any, key: str = "") -> str:

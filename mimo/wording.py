@@ -33,6 +33,29 @@ def one_line(text: str) -> str:
     )
 
 
+def without_controls(text: str) -> str:
+    """``text`` with control characters escaped as :func:`one_line` does, but for newlines and tabs, and valid Unicode."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escaped(character) if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" else character
+        for character in text
+    )
+
+
+def literal(text: str) -> str:
+    """``text`` for rich's markup: one line, in which nothing is markup."""
+
+    # rich's own escape() loses a backslash before a bracket that opens no tag.
+    def escaped(found: re.Match[str]) -> str:
+        backslashes, tag = found.groups()
+        return backslashes * 2 + "\\" + tag if tag else backslashes + "\\["
+
+    text = re.sub(r"(\\*)(?:(\[[a-z#/@][^[]*?])|\[)", escaped, one_line(text))
+    trailing = len(text) - len(text.rstrip("\\"))
+    return text + "\\" * trailing if trailing % 2 else text  # what follows may be a tag
+
+
 def shortened(text: str) -> str:
     """``text`` with words past :data:`LONGEST_WORD` and a whole past :data:`LONGEST_LINE` cut out of their middle."""
     text = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda found: _cut(found.group(), LONGEST_WORD), text)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
-from rich.markup import escape
 
 from mimo.errors import MimoError
 from mimo.learning.recipe import Recipe, Session, flag_of, options_of, parse_augment
 from mimo.learning.styles import STYLES, Style
-from mimo.terminal import counting, given, need_torch, notes, screen
+from mimo.terminal import counting, given, need_torch, notes, say, screen
+from mimo.wording import literal
 
 if TYPE_CHECKING:
     from mimo.learning.log import Event
@@ -32,7 +32,12 @@ prepare_app = typer.Typer(
 app.add_typer(prepare_app, name="prepare")
 
 Source = Annotated[Path, typer.Argument(metavar="SRC", help="The dataset as it was unpacked.")]
-Destination = Annotated[Path, typer.Argument(metavar="DST", help="The folder to make; run again, it finishes what is missing.")]
+Destination = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DST", file_okay=False, writable=True, help="The folder to make; run again, it finishes what is missing."
+    ),
+]
 ValScenes = Annotated[
     int | None,
     typer.Option(
@@ -55,7 +60,7 @@ def prepare_gopro_command(
 
     with counting("pictures") as watch:
         prepared = prepare_gopro(src, dst, gamma=gamma, validation_scenes=val_scenes, watch=watch)
-    screen.print(str(prepared), soft_wrap=True, markup=False)
+    say(str(prepared))
 
 
 @prepare_app.command("realblur")
@@ -70,7 +75,7 @@ def prepare_realblur_command(
 
     with counting("pictures") as watch:
         prepared = prepare_realblur(src, dst, subset=subset, validation_scenes=val_scenes, watch=watch)
-    screen.print(str(prepared), soft_wrap=True, markup=False)
+    say(str(prepared))
 
 
 @prepare_app.command("hide")
@@ -80,13 +85,18 @@ def prepare_hide_command(src: Source, dst: Destination) -> None:
 
     with counting("pictures") as watch:
         prepared = prepare_hide(src, dst, watch=watch)
-    screen.print(str(prepared), soft_wrap=True, markup=False)
+    say(str(prepared))
 
 
 @app.command("synthesize")
 def synthesize_command(
     sharp_dir: Annotated[Path, typer.Argument(help="A folder of sharp photographs.")],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The dataset to make; run again, it grows or finishes.")],
+    dst: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST", file_okay=False, writable=True, help="The dataset to make; run again, it grows or finishes."
+        ),
+    ],
     count: Annotated[int, typer.Option(help="How many pairs there shall be.", min=1)],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 0,
     style: Annotated[
@@ -106,11 +116,15 @@ def synthesize_command(
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
     from mimo.learning.synthesis import synthesize
+    from mimo.outputs import check_output_folder
+
+    for side in ("blur", "sharp"):
+        check_output_folder("DST", dst / side, [sharp_dir])
 
     shake = STYLES[style].between(shortest, longest)
     with counting("pairs") as watch:
         made = synthesize(sharp_dir, dst, count, seed, shake=shake, workers=workers, watch=watch)
-    screen.print(f"{count} pairs in {dst}, {made} of them made now.", soft_wrap=True, markup=False)
+    say(f"{count} pairs in {dst}, {made} of them made now.")
 
 
 def _with_options_of(*kinds: type[Recipe] | type[Session]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -153,7 +167,9 @@ def _flags(hint: Any, name: str) -> tuple[str, ...]:
 @_with_options_of(Recipe, Session)
 def train_command(
     ctx: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="The folder of the run.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the run.", file_okay=False, writable=True, show_default=False)
+    ] = None,
     model: Annotated[
         ModelChoice, typer.Option(help="The network; mimo-unet-small is ours, the others the paper's.")
     ] = "mimo-unet",
@@ -201,9 +217,9 @@ def train_command(
         return
     best = "" if outcome.best_psnr is None else f"; best {outcome.best_psnr:.3f} dB at step {outcome.best_step}"
     weights = f", in {outcome.weights}" if outcome.weights else ""
-    screen.print(f"{outcome.step} of {outcome.steps} steps{best}{weights}", soft_wrap=True, markup=False)
+    say(f"{outcome.step} of {outcome.steps} steps{best}{weights}")
     if outcome.stopped != "done":
-        screen.print(f"Continue with: mimo train --resume {folder}", soft_wrap=True, markup=False)
+        say(f"Continue with: mimo train --resume {folder}")
     if outcome.stopped == "signal":
         raise typer.Exit(130)
 
@@ -223,7 +239,7 @@ def training_bar(log_every: int) -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             if isinstance(event, Note):
-                notes.print(escape(event.text), soft_wrap=True)
+                notes.print(literal(event.text), soft_wrap=True)
             elif isinstance(event, Checking):
                 bar.update(task, completed=event.done, total=event.pairs, facts="pairs")
             elif isinstance(event, Validated):

@@ -151,8 +151,8 @@ def check_pairs(
             if watch is not None:
                 watch(done, len(pairs))
     if broken:
-        more = f"\n... and {len(broken) - 5} more" if len(broken) > 5 else ""
-        raise DataError(f"{len(broken)} of {len(pairs)} pairs or photographs cannot be used:\n" + "\n".join(broken[:5]) + more)
+        more = [f"... and {len(broken) - 5} more"] if len(broken) > 5 else []
+        raise DataError(f"{len(broken)} of {len(pairs)} pairs or photographs cannot be used:", *broken[:5], *more)
 
 
 def read_picture(path: Path) -> Samples:

@@ -8,8 +8,9 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 
-from mimo.wording import LONGEST_LINE, LONGEST_WORD, one_line, shortened, valid_unicode
+from mimo.wording import LONGEST_LINE, LONGEST_WORD, literal, one_line, shortened, valid_unicode, without_controls
 
 
 @given(st.text(st.characters()))
@@ -63,3 +64,16 @@ def test_whatever_is_made_valid_is_json_that_can_be_encoded(value: object) -> No
 
 def test_numbers_and_other_values_stay_what_they_are() -> None:
     assert valid_unicode({"a": (1, 2.5, None, True)}) == {"a": [1, 2.5, None, True]}
+
+
+@given(st.text(st.sampled_from("\\\\[]/a:x red#@\n")))
+def test_nothing_is_markup_in_a_literal(text: str) -> None:
+    bare = Text.from_markup(literal(text), emoji=False)
+    assert bare.plain.rstrip("\\") == one_line(text).rstrip("\\")
+    styled = Text.from_markup(f"[red]{literal(text)}[/red]", emoji=False)
+    assert styled.plain.rstrip("\\") == one_line(text).rstrip("\\")
+    assert len(styled.spans) <= 1
+
+
+def test_controls_are_taken_from_laid_out_text() -> None:
+    assert without_controls("a\n\tb\x1b[2J\udce9 \u202e") == "a\n\tb\\x1b[2J\\xe9 \u202e"
