@@ -341,9 +341,12 @@ def _check_header(name: str, image: Any, kind: Format, data: bytes) -> None:
         raise ImageError(f"{name} holds {pages} pages or frames: extract the one you want into a file of its own.")
     if kind == "png" and b"acTL" in data[: max(data.find(b"IDAT"), 0)]:
         raise ImageError(f"{name} is animated: extract the frame you want into a file of its own.")
+    usual = image.format in ("uchar", "ushort") and image.interpretation in ("srgb", "rgb", "rgb16", "b-w", "grey16")
+    if not usual and (unknown := unread(kind, data)):
+        raise ImageError(f"{name} is {unknown}, which is not read: {_CURE}")
     if image.format not in ("uchar", "ushort"):
         raise ImageError(f"{name} has samples of type {image.format}: {_CURE}")
-    if image.interpretation not in ("srgb", "rgb", "rgb16", "b-w", "grey16") or image.bands - image.hasalpha() not in (1, 3):
+    if not usual or image.bands - image.hasalpha() not in (1, 3):
         raise ImageError(f"{name} is neither RGB nor grey ({image.interpretation}, {image.bands} channels): {_CURE}")
 
 

@@ -118,6 +118,6 @@ def _unread_tiff(data: bytes) -> str | None:
         return f"a TIFF that holds {_PHOTOMETRICS[photometric[0]]}"
     if compression[0] not in _USUAL:
         return f"a TIFF compressed with {_COMPRESSIONS.get(compression[0], f'scheme {compression[0]}')}"
-    if any(value not in (1, 2, 4, 8, 16) for value in bits) or len(set(bits)) > 1:
+    if any(value not in (1, 2, 4, 8, 16, 32, 64) for value in bits) or len(set(bits)) > 1:
         return f"a TIFF of {'/'.join(map(str, dict.fromkeys(bits)))} bits per sample"
     return None

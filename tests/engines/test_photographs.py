@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from engines import photographs
-from engines.photographs import Job, Report, Step, deblur_photographs, find_photographs
+from engines.photographs import Job, Note, Report, Step, deblur_photographs, find_photographs, restore_bytes
 from engines.runtimes.base import Images
 from mimo.errors import EngineError, ImageError, OutputError
 from mimo.images import Photo, read_photo, write_photo
+from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
 
 
@@ -318,3 +322,120 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir(mode=0o000)
     with pytest.raises(ImageError, match="cannot be listed"):
         find_photographs([tmp_path / "in"], tmp_path / "out")
+
+
+def as_png(samples: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(samples).save(file, "png")
+    return file.getvalue()
+
+
+def samples_of(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+def test_bytes_go_in_and_bytes_come_out() -> None:
+    samples = noise(20, 24, 3)
+    result = restore_bytes(engine(), as_png(samples))
+    np.testing.assert_array_equal(samples_of(result.data), 255 - samples)
+    assert result.notes == ()
+    with Image.open(io.BytesIO(restore_bytes(engine(), as_png(samples), format="jpeg").data)) as image:
+        assert image.format == "JPEG"
+    with pytest.raises(ImageError, match=r"^upload 7 is no PNG"):
+        restore_bytes(engine(), b"nothing", "upload 7")
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(0.0, 40), (0.25, 84), (0.5, 128), (1.0, 215)])
+def test_strength_mixes_the_result_with_the_source(strength: float, expected: int) -> None:
+    result = samples_of(restore_bytes(engine(), as_png(np.full((20, 24, 3), 40, np.uint8)), strength=strength).data)
+    assert abs(result.astype(int) - expected).max() <= 1
+
+
+def test_no_strength_gives_every_sample_back() -> None:
+    samples = noise(40, 50, 3)
+    np.testing.assert_array_equal(samples_of(restore_bytes(engine(), as_png(samples), tile=32, strength=0).data), samples)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_another_strength_is_refused(strength: float) -> None:
+    with pytest.raises(ValueError, match="strength must be from 0 to 1"):
+        restore_bytes(engine(), as_png(noise(20, 24, 3)), strength=strength)
+
+
+@pytest.mark.parametrize("size", [(1, 200), (200, 1), (15, 40), (1, 1), (5, 7)])
+def test_small_sides_are_continued_and_cut_off_again(size: tuple[int, int]) -> None:
+    samples = noise(*size, 3)
+    used = engine()
+    np.testing.assert_array_equal(samples_of(restore_bytes(used, as_png(samples)).data), 255 - samples)
+    assert all(min(shape.height, shape.width) >= 16 for shape in used.seen)
+
+
+def test_an_engine_that_takes_no_less_gets_no_less() -> None:
+    samples = noise(20, 70, 3)
+    used = FakeEngine(invert, 0, ShapeRange(Shape(1, 64, 64), Shape(1, 64, 64), Shape(1, 128, 128)))
+    np.testing.assert_array_equal(samples_of(restore_bytes(used, as_png(samples)).data), 255 - samples)
+
+
+def test_hidden_colour_does_not_leak_and_stays_what_it_was() -> None:
+    samples = noise(40, 48, 4)
+    samples[:, :, 3] = 255
+    samples[10:30, 10:30, 3] = 0
+    samples[12, 12, 3] = 1  # nearly transparent is visible
+    other = samples.copy()
+    hidden = samples[:, :, 3] == 0
+    other[hidden, :3] = (255, 0, 255)
+    blurred = FakeEngine(lambda images: neighbours(images) / np.float32(9), context=RADIUS)
+    one, two = (samples_of(restore_bytes(blurred, as_png(picture), tile=32).data) for picture in (samples, other))
+    np.testing.assert_array_equal(one[~hidden], two[~hidden])
+    np.testing.assert_array_equal(one[hidden], samples[hidden])
+    np.testing.assert_array_equal(two[hidden], other[hidden])
+    assert (one[~hidden, :3] != samples[~hidden, :3]).any()
+
+
+def test_opaque_transparency_is_none_to_jpeg(tmp_path: Path) -> None:
+    samples = np.full((20, 24, 4), 255, np.uint8)
+    samples[:, :, :3] = 40
+    (tmp_path / "a.jpg").write_bytes(as_png(samples))
+    deblur_photographs(engine(), [tmp_path / "a.jpg"], tmp_path / "out")
+    with Image.open(tmp_path / "out/a.jpg") as image:
+        assert (image.format, image.mode) == ("JPEG", "RGB") and abs(value(tmp_path / "out/a.jpg") - 215) <= 2
+
+
+def test_what_was_lost_is_noted_once_for_that_photograph(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    whole = picture(tmp_path / "in/b.png").read_bytes()
+    damaged = b"\0\0\0\4prVTdata" + zlib.crc32(b"prVTdata").to_bytes(4, "big")
+    (tmp_path / "in/b.png").write_bytes(whole[:33] + damaged + damaged + whole[33:])
+    report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    note = Note(tmp_path / "in/b.png", ("a prVT chunk, which is made for the pixels it came with",))
+    assert report.notes == (note,) and len(report.done) == 2
+    assert str(note) == f"{tmp_path / 'in/b.png'}: not kept: a prVT chunk, which is made for the pixels it came with"
+
+
+def test_a_result_has_the_time_of_its_photograph_and_is_made_anew_when_that_changes(tmp_path: Path) -> None:
+    source = picture(tmp_path / "in/a.png")
+    os.utime(source, (1.3e9, 1.3e9))
+    deblur_photographs(engine(), [source], tmp_path / "out")
+    assert (tmp_path / "out/a.png").stat().st_mtime == 1.3e9
+    assert deblur_photographs(engine(), [source], tmp_path / "out").skipped
+    picture(source, 200)
+    assert deblur_photographs(engine(), [source], tmp_path / "out").done
+    assert value(tmp_path / "out/a.png") == 55
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_name_that_is_not_utf_8_in_a_file_ends_nothing(tmp_path: Path, suffix: str) -> None:
+    for name in "ab":
+        picture(tmp_path / f"in/{name}{suffix}")
+    keyword = "Résumé".encode("latin1") + b"\0hello"
+    text = len(keyword).to_bytes(4, "big") + b"tEXt" + keyword + zlib.crc32(b"tEXt" + keyword).to_bytes(4, "big")
+    if suffix == ".png":
+        whole = (tmp_path / "in/a.png").read_bytes()
+        (tmp_path / "in/a.png").write_bytes(whole[:33] + text + whole[33:])
+    else:
+        Image.new("RGB", (20, 20)).save(tmp_path / "in/a.tif", tiffinfo={270: "Résumé".encode("latin1")})
+    assert len(deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out").done) == 2
