@@ -19,6 +19,7 @@ import mimo.commands
 import mimo.learning.commands
 from mimo.edge import Commands, run
 from mimo.spellings import modern, refuse_foreign
+from mimo.telemetry import no_telemetry
 from mimo.terminal import remark, screen, set_verbosity
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ for room in (export.commands, engines.commands, benchmarks.commands, mimo.comman
 
 def main() -> NoReturn:
     """Run the command line (:func:`mimo.edge.run`)."""
+    no_telemetry()
     sys.exit(run(_commands))
 
 

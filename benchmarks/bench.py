@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 
 from benchmarks.cold_cache import cold_cache
 from benchmarks.compare import ComparePlan, compare
@@ -30,11 +30,14 @@ from benchmarks.memory import Memory, PeakMemory
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
 from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
 from engines.runtimes.base import Device, Engine, Images, Runtime
-from engines.runtimes.opening import CHECKPOINT_SUFFIXES, choose_runtime, open_engine
+from engines.runtimes.opening import kind_at, open_engine
+from engines.runtimes.table import Precision, choose, runtimes_for
 from engines.sample_images import photograph_batch
 from mimo.artifact import open_artifact, verification_of
 from mimo.errors import ArtifactError, MimoError
-from mimo.files import sha256_of, write_json
+from mimo.files import write_json
+from mimo.formats import hash_of
+from mimo.kinds import kind_of
 from mimo.spec import Shape
 
 R = TypeVar("R", bound=Row)
@@ -50,6 +53,9 @@ class Job:
     mode: Mode = "sync"
     in_flight: int = 1
     """How many restorations at once, for ``throughput``."""
+    precision: Precision | Literal["auto"] = "auto"
+    threads: int | None = None
+    """On the CPU; None for :func:`~engines.runtimes.threads.threads_for`'s answer."""
 
     def __str__(self) -> str:
         return f"{self.path.name} on {self.runtime} {self.device}" + ("" if self.mode == "sync" else f", {self.mode}")
@@ -91,22 +97,25 @@ class Ceilings:
         return tuple(self._known.values())
 
 
-def jobs_for(path: Path, *, cuda: bool) -> list[Job]:
-    """All runtimes that take the file, on the CPU and, if ``cuda``, on the GPU; a TensorRT engine always asks for one."""
-    if path.suffix in CHECKPOINT_SUFFIXES:
-        return [Job(path, "pytorch", "cpu"), *([Job(path, "pytorch", "cuda")] if cuda else [])]
-    artifact = open_artifact(path)
-    if artifact.format != "onnx":
-        return [Job(path, artifact.format, "cuda")]
-    rows = [Job(path, "onnxruntime", "cpu"), Job(path, "openvino", "cpu")]
-    return [*rows, *([Job(path, "onnxruntime", "cuda")] if cuda else [])]
+def jobs_for(path: Path) -> list[Job]:
+    """All runtimes that take the file, on the CPU and, where one can use it now, on the GPU; an engine always asks for one.
+
+    Raises :class:`ArtifactError` for a file that is none of ours.
+    """
+    kind, _ = kind_at(path)
+    return [
+        Job(path, row.name, device)
+        for device in ("cpu", "cuda")
+        for row in runtimes_for(kind)
+        if device in row.devices and (device == "cpu" or "cpu" not in row.devices or row.has_cuda())
+    ]
 
 
-def job_on(path: Path, runtime: Runtime | None, *, cuda: bool) -> Job:
-    """The file on ``runtime``, or on the one that ``auto`` means here; on the GPU where it can."""
-    if runtime is None:
-        runtime = "pytorch" if path.suffix in CHECKPOINT_SUFFIXES else choose_runtime(open_artifact(path), "auto")
-    return Job(path, runtime, "cuda" if (cuda and runtime != "openvino") or runtime.startswith("tensorrt") else "cpu")
+def job_on(path: Path, runtime: Runtime | None) -> Job:
+    """The file on ``runtime``, or on the one that ``auto`` means here; on the GPU where it can. Raises as :func:`jobs_for`."""
+    kind, _ = kind_at(path)
+    row, device = choose(kind, runtime or "auto")
+    return Job(path, row.name, device)
 
 
 def bench(
@@ -172,7 +181,7 @@ def compare_jobs(
         sides: list[Side] = []
         for job in (job_a, job_b):
             progress(f"opening {job}")
-            sha256 = sha256_of(job.path) if job.path.is_file() else None
+            sha256 = hash_of(job.path) if job.path.is_file() else None
             checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
             engine = stack.enter_context(_open(job))
             subjects.append(_subject(job, [engine], images, stack))
@@ -193,7 +202,7 @@ def _latency(subject: Subject) -> float:
 
 def measure_row(job: Job, images: Images, plan: Plan) -> Row:
     """Open what ``job`` names, measure it on ``images`` and close it; what cannot run becomes the row's reason."""
-    sha256 = sha256_of(job.path) if job.path.is_file() else None
+    sha256 = hash_of(job.path) if job.path.is_file() else None
     try:
         checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
     except MimoError as error:
@@ -245,6 +254,7 @@ def side_of(job: Job, shape: Shape, engine: Engine | None, verified: Verified) -
         "runtime": job.runtime,
         "device": job.device,
         "compute": engine.compute if engine else None,
+        "threads": engine.threads if engine else None,
         "mode": job.mode,
         "in_flight": job.in_flight,
         "shape": str(shape),
@@ -285,7 +295,7 @@ def shape_of(images: Images) -> Shape:
 
 def work_of(job: Job, shape: Shape) -> Work | None:
     """The least that ``job`` has to do; None for an engine whose ONNX file is not beside it."""
-    if job.path.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(job.path) == "checkpoint":
         from mimo.networks.checkpoint import load_checkpoint
 
         return work_of_module(load_checkpoint(job.path).build(), shape)
@@ -320,7 +330,7 @@ def checked_as(path: Path, sha256: str, engine: str) -> tuple[Verified, Psnr | N
 
     A checkpoint's own PSNR stands in the reports of what was made from it, in the same folder or below the current one.
     """
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(path) == "checkpoint":
         for report in sorted(Path.cwd().glob("*.verification.json")):
             for entry in _entries(report):
                 if entry.get("against_sha256") == sha256 and (quality := entry.get("quality")):
@@ -360,7 +370,7 @@ def _entries(report: Path) -> list[dict[str, Any]]:
 
 
 def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(path) == "checkpoint":
         if sha256 is None:
             raise ArtifactError(f"{path} is not there: check the name.")
         return sha256
@@ -368,7 +378,15 @@ def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:
 
 
 def _open(job: Job) -> Engine:
-    return open_engine(job.path, job.runtime, job.device, eager=True, cuda_graph=job.mode == "cuda-graph")
+    return open_engine(
+        job.path,
+        job.runtime,
+        job.device,
+        precision=job.precision,
+        threads=job.threads,
+        eager=True,
+        cuda_graph=job.mode == "cuda-graph",
+    )
 
 
 def _subject(job: Job, engines: Sequence[Engine], images: Images, stack: ExitStack) -> Subject:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from engines.options import OneRuntime, Precision, Threads, chosen_threads
+from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
+from engines.runtimes.table import Device as DeviceName
 from mimo.errors import MimoError
 from mimo.spec import Shape
-from mimo.terminal import FAILED, Against, EngineChoice, Images, JsonOut, plain, print_facts, screen, working
+from mimo.terminal import FAILED, Against, Images, JsonOut, plain, print_facts, screen, working
 from mimo.wording import literal
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
-OneRuntime = Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")]
 MinSamples = Annotated[
     int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
 ]
@@ -66,6 +68,8 @@ def bench_command(
     size: Size = "720x1280",
     batch: Batch = 1,
     engine: OneRuntime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
     images: Images = None,
     min_samples: MinSamples = None,
     max_seconds: MaxSeconds = 60.0,
@@ -87,7 +91,11 @@ def bench_command(
     shape = Shape.parse(f"{batch}x{size}")
     photographs = list_photographs(images or PHOTOGRAPHS)
     jobs = variants(
-        bench_jobs(targets, against, engine), e2e=e2e, throughput=throughput, cuda_graph=cuda_graph, cold_cache=cold_cache
+        bench_jobs(targets, against, engine, precision, chosen_threads(threads)),
+        e2e=e2e,
+        throughput=throughput,
+        cuda_graph=cuda_graph,
+        cold_cache=cold_cache,
     )
     _check_reports(json_out, csv_out, html_out, [*(job.path for job in jobs), against, images])
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
@@ -110,6 +118,8 @@ def compare_command(
     b: Target,
     size: Size = "720x1280",
     batch: Batch = 1,
+    precision: Precision = "auto",
+    threads: Threads = None,
     images: Images = None,
     max_seconds: Annotated[float, typer.Option(help="Seconds of rounds for each of the two at most.", min=0)] = 60.0,
     json_out: SamplesOut = None,
@@ -126,7 +136,8 @@ def compare_command(
 
     shape = Shape.parse(f"{batch}x{size}")
     photographs = list_photographs(images or PHOTOGRAPHS)
-    job_a, job_b = one_job(a), one_job(b)
+    count = chosen_threads(threads)
+    job_a, job_b = (one_job(target, precision, count) for target in (a, b))
     _check_reports(json_out, csv_out, html_out, [job_a.path, job_b.path, images])
     with working("comparing") as say:
         plan = ComparePlan(max_seconds=2 * max_seconds)
@@ -144,6 +155,8 @@ def sweep_command(
         typer.Option(help="Sizes with commas between, such as 256x256,720x1280.", show_default=False),
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Batches, with commas between; by default 1,2.", show_default=False)] = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
     images: Images = None,
     min_samples: MinSamples = None,
     max_seconds: MaxSeconds = 60.0,
@@ -166,7 +179,7 @@ def sweep_command(
     ]
     plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
-    job = one_job(target)
+    job = one_job(target, precision, chosen_threads(threads))
     _check_reports(json_out, csv_out, html_out, [job.path, images])
     with working("measuring") as say:
         report = atlas(job, shapes, photographs, plan, json_out=json_out, progress=say)
@@ -179,11 +192,9 @@ def sweep_command(
 @app.command("table")
 def table_command(
     size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
-    runtime: Annotated[
-        Literal["pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"], typer.Option(help="Where all of them run.")
-    ] = "pytorch",
+    runtime: Annotated[Runtime, typer.Option(help="Where all of them run.")] = "pytorch",
     device: Annotated[
-        Literal["cpu", "cuda"] | None,
+        DeviceName | None,
         typer.Option(help="Where all of them run; by default the CPU, and a GPU for TensorRT.", show_default=False),
     ] = None,
     only: Annotated[
@@ -219,9 +230,10 @@ def table_command(
     from export.to_onnx import export_network
     from mimo.bundled import PHOTOGRAPHS
 
-    on_gpu = runtime.startswith("tensorrt")
-    if on_gpu and device == "cpu":
-        raise MimoError(f"{runtime} runs on NVIDIA GPUs only: leave --device cpu out, or use --runtime openvino.")
+    devices = runtime_info(runtime).devices
+    if device is not None and device not in devices:
+        others = " or ".join(row.name for row in RUNTIMES if device in row.devices)
+        raise MimoError(f"{runtime} does not run on {device}: leave --device {device} out, or use --runtime {others}.")
     given = {}
     for entry in weights or []:
         name, equals, path = entry.partition("=")
@@ -244,7 +256,7 @@ def table_command(
             plan,
             Tools(export_network, convert_to_fp16, Path(folder)),
             runtime=runtime,
-            device=device or ("cuda" if on_gpu else "cpu"),
+            device=device or devices[0],
             fates=fates,
             json_out=json_out,
             progress=say,
@@ -268,7 +280,10 @@ def doctor_command(json_out: JsonOut = None) -> None:
     tools = machine.pop("tools")
     print_facts({key.removesuffix("_bytes").replace("_", " "): plain(value, key) for key, value in machine.items()})
     table = Table("runtime", "here", "version or cure", box=None, pad_edge=False)
-    runtimes = {name: find(tools) for name, find in _RUNTIMES.items()}
+    runtimes: dict[str, tuple[bool, str]] = {}
+    for row in RUNTIMES:
+        version = next((tools[name] for name in row.distributions if name in tools), None)
+        runtimes[row.name] = (version is not None, version or row.install)
     if json_out is not None:
         found = {name: {"here": works, "version_or_cure": detail} for name, (works, detail) in runtimes.items()}
         write_json(json_out, machine | {"tools": tools, "runtimes": found})
@@ -297,20 +312,3 @@ def _write_report(report: Report, json_out: Path | None, csv_out: Path | None, h
         from benchmarks.pages.page import write_page
 
         write_page(html_out, report)
-
-
-def _found(package: str, cure: str) -> Callable[[dict[str, str]], tuple[bool, str]]:
-    def find(tools: dict[str, str]) -> tuple[bool, str]:
-        version = next((tools[name] for name in package.split("|") if name in tools), None)
-        return (True, version) if version else (False, cure)
-
-    return find
-
-
-_RUNTIMES = {
-    "pytorch": _found("torch", "pip install 'mimo-deblur[torch]'"),
-    "onnxruntime": _found("onnxruntime|onnxruntime-gpu", "pip install 'mimo-deblur[cpu]' (or [gpu])"),
-    "openvino": _found("openvino", "pip install 'mimo-deblur[cpu]'"),
-    "tensorrt-rtx": _found("tensorrt-rtx-cu13", "pip install 'mimo-deblur[tensorrt-rtx]'"),
-    "tensorrt": _found("tensorrt", "pip install 'mimo-deblur[tensorrt]' on a machine with an NVIDIA GPU"),
-}

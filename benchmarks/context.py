@@ -5,26 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.nvml import Gpu, open_gpu, throttle_reasons
+from engines.runtimes.table import RUNTIMES
+from engines.runtimes.threads import control_groups, threads_for
 from mimo.artifact import tool_versions
 
-PACKAGES = (
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-    "polygraphy",
-    "numpy",
-)
+PACKAGES = (*(name for row in RUNTIMES for name in row.distributions), "onnx", "polygraphy", "numpy")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
 _THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KMP_AFFINITY", "KMP_BLOCKTIME")
 
@@ -112,7 +103,7 @@ class Gauges:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._cores = _cores()
-        self._cpu_stats = _cgroup_stats(root)
+        self._cpu_stats = [folder / "cpu.stat" for folder in control_groups(root)]
         self._gpu: Gpu | None = None
         self._temperature_limit: int | None = None
 
@@ -302,10 +293,9 @@ def last_level_cache_bytes(root: Path = Path("/")) -> int:
 
 
 def _threads() -> dict[str, str | int]:
-    """Settings of the runtimes' thread pools in the environment, and torch's own if torch is loaded."""
+    """What runtimes are told to compute with unless it is asked for otherwise, and the settings in the environment."""
     settings: dict[str, str | int] = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    torch = sys.modules.get("torch")
-    return settings if torch is None else {**settings, "torch": torch.get_num_threads()}
+    return {**settings, "used": threads_for().count}
 
 
 def _governor(root: Path) -> str | None:
@@ -317,25 +307,6 @@ def _memory_bytes() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _cgroup_stats(root: Path) -> list[Path]:
-    """The ``cpu.stat`` files of this process's control group and of those above it: a quota on any of them holds it back."""
-    found = []
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # Version 2 is mounted at the top, or beside version 1 as "unified". In a container the group named is often one
-        # that only the host sees, while the container's own is what is mounted: hence the files that are there.
-        for mount in ("cpu", "cpu,cpuacct") if controllers else ("", "unified"):
-            top = root / "sys/fs/cgroup" / mount
-            own = top / group.lstrip("/")
-            files = [folder / "cpu.stat" for folder in (own, *own.parents) if folder.is_relative_to(top)]
-            if there := [path for path in files if path.is_file()]:
-                found += there
-                break
-    return found
 
 
 def _lines(path: Path) -> list[str]:

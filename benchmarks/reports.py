@@ -111,6 +111,8 @@ class Side(_Value):
     device: str
     compute: str | None
     """The precision that the arithmetic ran in."""
+    threads: Count | None = None
+    """On the CPU, as the runtime says; None on a GPU, for what did not run, and in older reports."""
     mode: Mode
     in_flight: Count
     shape: ShapeText

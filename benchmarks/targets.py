@@ -6,43 +6,49 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from benchmarks.bench import Job, job_on, jobs_for
-from benchmarks.context import describe_gpu
+from engines.options import EngineChoice, PrecisionChoice
+from engines.runtimes.table import Runtime, runtime_info
 from mimo.bundled import WEIGHTS
 from mimo.errors import MimoError
-from mimo.terminal import EngineChoice, artifacts_here
+from mimo.terminal import artifacts_here
 
 
-def bench_jobs(targets: list[str] | None, against: Path | None, engine: EngineChoice) -> list[Job]:
+def bench_jobs(
+    targets: list[str] | None,
+    against: Path | None,
+    engine: EngineChoice,
+    precision: PrecisionChoice = "auto",
+    threads: int | None = None,
+) -> list[Job]:
     """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder."""
-    cuda = describe_gpu() is not None
     if targets:
         chosen = [_target(target, engine) for target in targets]
     else:
         chosen = [(path, engine) for path in (against or WEIGHTS, *artifacts_here())]
     jobs = []
     for path, runtime in chosen:
-        possible = jobs_for(path, cuda=cuda)
+        possible = jobs_for(path)
         if runtime != "auto":
-            device: Literal["cpu", "cuda"] = "cuda" if runtime.startswith("tensorrt") else "cpu"
+            device = runtime_info(runtime).devices[0]
             possible = [job for job in possible if job.runtime == runtime] or ([Job(path, runtime, device)] if targets else [])
         if not targets and not find_spec("torch"):
             possible = [job for job in possible if job.runtime != "pytorch"]
         jobs += possible
     if not jobs:
         raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
-    return jobs
+    return [replace(job, precision=precision, threads=threads) for job in jobs]
 
 
-def one_job(target: str) -> Job:
+def one_job(target: str, precision: PrecisionChoice = "auto", threads: int | None = None) -> Job:
     """``FILE`` or ``FILE@RUNTIME`` on the runtime named, or on the one that ``auto`` means here.
 
     Raises :class:`MimoError` for an unknown runtime and :class:`~mimo.errors.ArtifactError` for a file that is none of ours.
     """
     path, runtime = _target(target, "auto")
-    return job_on(path, None if runtime == "auto" else runtime, cuda=describe_gpu() is not None)
+    return replace(job_on(path, None if runtime == "auto" else runtime), precision=precision, threads=threads)
 
 
 def variants(jobs: Sequence[Job], *, e2e: bool, throughput: int, cuda_graph: bool, cold_cache: bool) -> list[Job]:
@@ -75,4 +81,4 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
     for choice in get_args(EngineChoice):
         if choice == runtime:
             return Path(name), choice
-    raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(EngineChoice)[1:])}.")
+    raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")

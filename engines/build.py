@@ -9,10 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engines.runtimes.tensorrt_api import Messages, TensorRT, load_tensorrt
+from engines.runtimes.table import TensorRT
+from engines.runtimes.tensorrt_api import Messages, load_tensorrt
 from mimo.artifact import INPUT, Artifact, Precision, Receipt, tool_versions
 from mimo.errors import BuildError, ShapeError
 from mimo.files import sha256_of, write_bytes
+from mimo.formats import format_info
 from mimo.spec import Shape, ShapeRange
 
 DEFAULT_SHAPES = ShapeRange(Shape(1, 64, 64), Shape(1, 720, 1280), Shape(4, 2160, 3840))
@@ -42,7 +44,7 @@ def build_engine(
     installed; :class:`ShapeError` for a profile that the network cannot take. Then nothing is left behind.
     """
     if source.format != "onnx":
-        raise BuildError(f"{source.path} is a {source.format} engine already: build from the ONNX file it came from.")
+        raise BuildError(f"{source.path} is {format_info(source.format).title}: build from the ONNX file it came from.")
     if shapes.multiple % source.spec.size_multiple:
         raise ShapeError(f"{shapes}: {source.spec.name} takes multiples of {source.spec.size_multiple} only.")
     trt = trt or load_tensorrt(runtime)
@@ -57,6 +59,7 @@ def build_engine(
             "export and convert it again, or accept it with --allow-mixed."
         )
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no float32: it keeps 10 bits of the mantissa
     _add_profile(builder, config, shapes, messages)
     _set_targets(trt, config, runtime, compute_capabilities)
     plan = builder.build_serialized_network(network, config)

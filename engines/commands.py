@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from engines.options import Device, Engine, EngineChoice, OneRuntime, Precision, PrecisionChoice, Threads, chosen_threads
+from engines.runtimes.table import TensorRT
 from mimo.bundled import given_checkpoint
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape, ShapeRange
@@ -16,9 +18,6 @@ from mimo.terminal import (
     FAILED,
     NOT_RUN,
     Against,
-    Device,
-    Engine,
-    EngineChoice,
     Images,
     JsonOut,
     ProtocolChoice,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-TensorRTChoice = Literal["tensorrt", "tensorrt-rtx"]
 EnsembleChoice = Literal["none", "rot4"]
 
 Artifacts = Annotated[
@@ -65,9 +63,7 @@ def build_engine_command(
         Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in this folder.", show_default=False)
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Compute in FP16; an FP32 graph is converted first.")] = False,
-    runtime: Annotated[
-        TensorRTChoice, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")
-    ] = "tensorrt-rtx",
+    runtime: Annotated[TensorRT, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")] = "tensorrt-rtx",
     minimum: Annotated[str, typer.Option("--min", help="Smallest batch x height x width.")] = "1x64x64",
     optimum: Annotated[str, typer.Option("--opt", help="The shape to tune for.")] = "1x720x1280",
     maximum: Annotated[str, typer.Option("--max", help="Largest batch x height x width.")] = "4x2160x3840",
@@ -114,7 +110,9 @@ def verify_command(
     artifacts: Artifacts = None,
     against: Against = None,
     images: Images = None,
-    engine: Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")] = "auto",
+    engine: OneRuntime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
     size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
     json_out: Annotated[
         Path | None, typer.Option("--json", writable=True, help="Write the whole report here too.", show_default=False)
@@ -131,7 +129,7 @@ def verify_command(
     paths = artifacts or artifacts_here()
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
-    results = list(_verify(paths, against, images, engine, Shape.parse(size)))
+    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), Shape.parse(size)))
     write_verifications(results)
     if json_out:
         write_json(json_out, [one.to_json() for one in results])
@@ -154,6 +152,8 @@ def deblur_command(
     ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
     tile: Annotated[
         int | None,
         typer.Option(help="Longest side of a tile in pixels; by default what memory allows.", show_default=False, min=64),
@@ -178,7 +178,7 @@ def deblur_command(
 
     source = model or _bundled_model(engine)
     with working(f"loading {source.name}"):
-        runner = open_engine(source, engine, device)
+        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
     with runner, bar() as progress:
 
         def show(step: Step) -> None:
@@ -218,6 +218,8 @@ def eval_command(
     protocol: Protocol = "mimo",
     engine: Engine = "auto",
     device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
     json_out: JsonOut = None,
     csv_out: CsvOut = None,
     html_out: Annotated[
@@ -239,7 +241,7 @@ def eval_command(
     source = model or WEIGHTS
     check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [source, data or PHOTOGRAPHS])
     with working(f"loading {source.name}"):
-        runner = open_engine(source, engine, device)
+        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
     gallery = Gallery()
     with runner, _pictures_bar() as show:
 
@@ -324,16 +326,23 @@ def _bundled_model(engine: EngineChoice) -> Path:
 
 
 def _verify(
-    paths: list[Path], against: Path | None, images: Path | None, choice: EngineChoice, optimum: Shape
+    paths: list[Path],
+    against: Path | None,
+    images: Path | None,
+    choice: EngineChoice,
+    precision: PrecisionChoice,
+    threads: int,
+    optimum: Shape,
 ) -> Iterator[Verification]:
     from benchmarks.bench import jobs_for
-    from benchmarks.context import describe_gpu
     from engines.runtimes.opening import open_engine
+    from engines.runtimes.table import runtime_info
     from engines.sample_images import list_pairs, list_photographs
     from engines.verification import Reference, verify_numerics, verify_structure
     from mimo.artifact import open_artifact
     from mimo.bundled import PHOTOGRAPHS
     from mimo.errors import EngineUnavailable
+    from mimo.formats import format_info
 
     artifacts = [open_artifact(path) for path in paths]
     photographs = list_photographs(images or PHOTOGRAPHS)
@@ -348,22 +357,24 @@ def _verify(
                 f"{artifact.path.name} was made from another checkpoint (sha256 {artifact.checkpoint_sha256[:12]}) than "
                 f"{checkpoint.path.name} ({checkpoint.sha256[:12]}): name its own with --against."
             )
-    cuda = describe_gpu() is not None
+    device: Literal["cpu", "cuda"] = "cuda" if runtime_info("pytorch").has_cuda() else "cpu"
     with working("verifying") as say:
-        reference = Reference(PyTorchEngine(checkpoint, "cuda" if cuda else "cpu"))
+        reference = Reference(PyTorchEngine(checkpoint, device, threads=threads))
         for artifact in artifacts:
-            for job in jobs_for(artifact.path, cuda=cuda):
+            for job in jobs_for(artifact.path):
                 if choice not in ("auto", job.runtime):
                     continue
                 try:
-                    engine = open_engine(job.path, job.runtime, job.device)
+                    engine = open_engine(job.path, job.runtime, job.device, precision=precision, threads=threads)
                 except EngineUnavailable as error:
-                    if artifact.format == "onnx" and choice == "auto":
+                    is_graph = format_info(artifact.format).is_graph
+                    if is_graph and choice == "auto" and not runtime_info(job.runtime).is_installed:
                         continue  # a runtime that is not installed is none of those that work here
-                    if artifact.format == "onnx":
+                    if is_graph:
                         raise
                     say(f"{artifact.path.name}: structure")
-                    yield verify_structure(artifact, checkpoint.sha256, "no GPU" if not cuda else str(error))
+                    has_gpu = runtime_info(job.runtime).has_cuda()
+                    yield verify_structure(artifact, checkpoint.sha256, str(error) if has_gpu else "no GPU")
                     continue
                 with engine:
                     yield verify_numerics(

@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engines.runtimes.base import Engine, Runtime
+from engines.runtimes.base import Engine
+from engines.runtimes.table import runtime_info
 from engines.tiles import plan_for, restore_tiled, restored_tiles
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
-from mimo.files import sha256_of, write_json, write_text
+from mimo.files import write_json, write_text
+from mimo.formats import hash_of
 from mimo.images import Photo, Pixels, photo_size, read_photo, write_photo
 from mimo.learning.datasets import Pair, found_in, open_pairs, pictures_in, some
 from mimo.metrics import METRICS, Protocol, Rectangles, Whole, score
@@ -28,13 +30,6 @@ Scores = Mapping[str, float]
 """Values by the names of :data:`mimo.metrics.METRICS`: dB or similarity. NaN where there is none, see there."""
 
 SCHEMA = 1
-_DISTRIBUTIONS: dict[Runtime, tuple[str, ...]] = {
-    "pytorch": ("torch",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt-rtx-cu13",),
-}
 _METRIC_DISTRIBUTIONS = ("numpy", "scikit-image", "scipy", "opencv-python-headless", "opencv-python")
 
 
@@ -194,10 +189,11 @@ def evaluate(
         "runtime": engine.runtime,
         "device": engine.device,
         "compute": engine.compute,
+        "threads": "-" if engine.threads is None else str(engine.threads),
         "ensemble": ensemble,
     }
     if model is not None:
-        method |= {"model": model.name, "model_sha256": sha256_of(model)}
+        method |= {"model": model.name, "model_sha256": hash_of(model)}
     pictures = []
     for pair in pairs:
         blurry, sharp = read_photo(pair.blur), read_photo(pair.sharp)
@@ -211,7 +207,7 @@ def evaluate(
             write_photo((save_dir / pair.name).with_suffix(".png"), blurry, restored.pixels)
         if progress is not None:
             progress(Step(len(pictures), len(pairs), pictures[-1], blurry, restored))
-    tools = tool_versions(*_METRIC_DISTRIBUTIONS, *_DISTRIBUTIONS[engine.runtime])
+    tools = tool_versions(*_METRIC_DISTRIBUTIONS, *runtime_info(engine.runtime).distributions)
     return Evaluation(protocol, tuple(pictures), method, tools)
 
 

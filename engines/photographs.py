@@ -34,6 +34,7 @@ from mimo.images import (
     read_photo,
     write_photo,
 )
+from mimo.padding import pad_to
 from mimo.spec import SMALLEST_SIDE
 
 
@@ -172,8 +173,7 @@ def _large_enough(engine: Engine, photo: Photo) -> Photo:
     width = max(photo.width, SMALLEST_SIDE, least.width if least else 0)
     if (height, width) == (photo.height, photo.width):
         return photo
-    missing = ((0, height - photo.height), (0, width - photo.width), (0, 0))
-    samples = cast(Samples, np.pad(photo.samples, missing, mode="symmetric"))
+    samples = cast(Samples, pad_to(photo.samples.transpose(2, 0, 1), height, width).transpose(1, 2, 0))
     return replace(photo, samples=samples, alpha=None)
 
 

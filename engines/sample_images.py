@@ -10,6 +10,7 @@ import numpy as np
 from engines.runtimes.base import Images
 from mimo.errors import ImageError
 from mimo.images import PHOTO_SUFFIXES, read_rgb
+from mimo.padding import pad_to
 from mimo.spec import Shape
 
 
@@ -20,9 +21,7 @@ def photograph_batch(photographs: Sequence[Path], shape: Shape, *, first: int = 
     """
     batch = []
     for index in range(shape.batch):
-        image = read_rgb(photographs[(first + index) % len(photographs)])
-        _, height, width = image.shape
-        image = np.pad(image, ((0, 0), (0, max(0, shape.height - height)), (0, max(0, shape.width - width))), mode="symmetric")
+        image = pad_to(read_rgb(photographs[(first + index) % len(photographs)]), shape.height, shape.width)
         top, left = (image.shape[1] - shape.height) // 2, (image.shape[2] - shape.width) // 2
         batch.append(image[:, top : top + shape.height, left : left + shape.width])
     return np.ascontiguousarray(np.stack(batch))

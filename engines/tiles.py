@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Engine, Runtime
+from engines.runtimes.base import Engine
+from engines.runtimes.table import runtime_info
 from mimo.errors import EngineError, ShapeError
+from mimo.padding import pad_to
 from mimo.spec import WHOLE_IMAGE, Shape, ShapeRange
 
 Image = NDArray[np.float32]
@@ -32,16 +34,6 @@ FIXED_BYTES = 350_000_000
 BYTES_PER_IMAGE_PIXEL = 60
 """Of these, for each pixel of a photograph: itself, its file, its result, and its neighbours being decoded and encoded, at
 16 bits."""
-BYTES_PER_TILE_PIXEL: dict[Runtime, int] = {
-    "onnxruntime": 2700,
-    "openvino": 2500,
-    "pytorch": 3700,
-    "tensorrt": 2700,
-    "tensorrt-rtx": 2700,
-}
-"""What a runtime holds for each pixel it computes at once: the largest figure measured at 512x512 and 1024x1024 on the
-CPU, MIMO-UNet in fp32, rounded up; of ONNX Runtime without memory patterns, which would double it from the second tile on.
-The two TensorRTs take their sizes from the profile; theirs is never asked for."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ def plan_for(engine: Engine, height: int, width: int, *, tile: int | None = None
         most_pixels = shapes.max.height * shapes.max.width
     else:
         free = MEMORY - FIXED_BYTES - BYTES_PER_IMAGE_PIXEL * height * width
-        most_pixels = max(free // BYTES_PER_TILE_PIXEL[engine.runtime], max(512, 3 * context) ** 2)
+        most_pixels = max(free // runtime_info(engine.runtime).bytes_per_pixel, max(512, 3 * context) ** 2)
     return plan_tiles(
         height,
         width,
@@ -231,10 +223,7 @@ def restored_tiles(engine: Engine, plan: TilePlan, cut: Cut) -> Iterator[tuple[B
     for tile in plan.tiles:
         outer, inner = tile.outer, tile.inner
         pixels = cut(slice(outer.top, min(outer.bottom, plan.height)), slice(outer.left, min(outer.right, plan.width)))
-        missing = (outer.size[0] - pixels.shape[1], outer.size[1] - pixels.shape[2])
-        if any(missing):
-            pixels = np.pad(pixels, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
-        restored = engine(np.ascontiguousarray(pixels)[np.newaxis])[0]
+        restored = engine(np.ascontiguousarray(pad_to(pixels, *outer.size))[np.newaxis])[0]
         kept = restored[:, inner.top - outer.top : inner.bottom - outer.top, inner.left - outer.left : inner.right - outer.left]
         if not np.isfinite(kept).all():
             raise EngineError(

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from polygraphy.backend.base import BaseRunner
@@ -21,10 +21,12 @@ from polygraphy.logger import G_LOGGER
 
 from engines.build import precision_of, read_network
 from engines.runtimes.base import Engine, Images, restore
+from engines.runtimes.table import TensorRT
 from engines.sample_images import photograph_batch
 from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError, BuildError, EngineUnavailable
 from mimo.files import write_json
+from mimo.formats import format_info
 from mimo.images import read_rgb
 from mimo.metrics import psnr
 from mimo.spec import SMALLEST_SIDE, Shape
@@ -234,13 +236,13 @@ def verify_structure(artifact: Artifact, against_sha256: str, reason: str) -> Ve
             failure=failure,
         )
 
-    if artifact.parent is None or artifact.receipt is None or artifact.format == "onnx":
+    if artifact.parent is None or artifact.receipt is None or format_info(artifact.format).is_graph:
         return result(None, "its sidecar names neither the graph it came from nor a receipt")
     try:
         parent = open_artifact(artifact.path.with_name(artifact.parent))
         if parent.sha256 != artifact.parent_sha256:
             return result(None, f"{artifact.parent} is not the graph it was built from: it has changed since")
-        receipt = read_network(parent, artifact.format)
+        receipt = read_network(parent, cast("TensorRT", artifact.format))
     except (ArtifactError, BuildError) as error:
         return result(None, str(error))
     except EngineUnavailable as error:

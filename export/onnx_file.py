@@ -16,6 +16,7 @@ from mimo.errors import ExportError
 from mimo.files import atomic, sha256_of
 from mimo.onnx_stats import summarise
 from mimo.spec import SMALLEST_SIDE
+from mimo.telemetry import import_onnxruntime
 
 Images = NDArray[np.float32]
 
@@ -91,7 +92,7 @@ def check_numerics(
 def in_onnxruntime(proto: onnx.ModelProto) -> Callable[[Images], list[Images]]:
     """A function that runs ``proto`` in ONNX Runtime on the CPU, float32 in and out whatever the graph's own types."""
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise ExportError(
             "ONNX Runtime is not installed, so the export cannot be checked: pip install 'mimo-deblur[cpu]' (or [gpu])."

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mimo.errors import ArtifactError, OutputError, ShapeError
-from mimo.files import sha256_of, write_json
+from mimo.files import write_json
+from mimo.formats import Format, hash_of
 from mimo.networks.registry import spec_from_json
 from mimo.spec import ModelSpec, Shape, ShapeRange
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Format = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "mixed"]
 
 SCHEMA = 1
@@ -46,10 +46,14 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file with its lineage. Made by the functions that make the file, or by :func:`open_artifact`."""
+    """A file with its lineage. Made by the functions that make the file, or by :func:`open_artifact`.
+
+    An OpenVINO IR is two files: ``path`` is the first, see :func:`mimo.formats.files_of`.
+    """
 
     path: Path
     sha256: str
+    """Of all its files, see :func:`mimo.formats.hash_of`."""
     format: Format
     precision: Precision
     io: Literal["float32", "float16"]
@@ -60,7 +64,7 @@ class Artifact:
     """Name of the file this one was made from, looked for in the same folder."""
     parent_sha256: str | None = None
     shapes: ShapeRange | None = None
-    """The optimisation profile of an engine; an ONNX file has none and takes every multiple of 4."""
+    """The optimisation profile of an engine; a graph has none and takes every multiple of the network's."""
     receipt: Receipt | None = None
     compute_capabilities: tuple[str, ...] = ()
     """The GPU generations an engine was built for, such as ``("8.6", "8.9")``; empty for the builder's own choice."""
@@ -158,10 +162,7 @@ def open_artifact(path: Path) -> Artifact:
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is not there: make it with mimo export or mimo build-engine, or check the name.")
-    try:
-        sha256 = sha256_of(path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+    sha256 = hash_of(path)
     sidecar = sidecar_of(path)
     if sidecar.is_file():
         try:

@@ -72,10 +72,10 @@ def inspect_command(
     file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], json_out: JsonOut = None
 ) -> None:
     """Describe a file: network, lineage, precision, inputs and outputs, cost."""
-    from engines.runtimes.opening import CHECKPOINT_SUFFIXES
     from mimo.files import write_json
+    from mimo.kinds import kind_of
 
-    facts = _checkpoint_facts(file) if file.suffix in CHECKPOINT_SUFFIXES else _artifact_facts(file)
+    facts = _checkpoint_facts(file) if kind_of(file) == "checkpoint" else _artifact_facts(file)
     if json_out is not None:
         write_json(json_out, facts)
     print_facts(facts)

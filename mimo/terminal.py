@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mimo.errors import ArtifactError, MimoError
+from mimo.formats import artifacts_in, files_of
 from mimo.wording import literal, one_line, shortened, without_controls
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ defect of this project (``EX_SOFTWARE`` of sysexits.h)."""
 SECONDS_BETWEEN_LINES = 10.0
 """Off a terminal, where there is no bar, long work says a line this often."""
 
-EngineChoice = Literal["auto", "pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 ProtocolChoice = Literal["mimo", "uint8", "realblur"]
 
@@ -52,8 +52,6 @@ Against = Annotated[
     typer.Option(help="The checkpoint to compare with; by default the bundled weights.", show_default=False),
 ]
 Images = Annotated[Path | None, typer.Option(help="A folder of photographs; by default the bundled ones.", show_default=False)]
-Engine = Annotated[EngineChoice, typer.Option(help="The runtime.")]
-Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 JsonOut = Annotated[
     Path | None, typer.Option("--json", writable=True, help="Also write the results here as JSON.", show_default=False)
 ]
@@ -154,7 +152,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_artifact(artifact: Artifact) -> None:
     """One line on what was made, and its receipt and profile where it has them."""
-    megabytes = artifact.path.stat().st_size / 1e6
+    megabytes = sum(file.stat().st_size for file in files_of(artifact.path)) / 1e6
     screen.print(
         f"[bold]{literal(str(artifact.path))}[/bold]  {megabytes:.1f} MB, {artifact.spec.name}, {artifact.precision}",
         soft_wrap=True,
@@ -197,8 +195,8 @@ def given(ctx: typer.Context) -> set[str]:
 
 
 def artifacts_here() -> list[Path]:
-    """The ONNX files and engines in the current directory. Raises :class:`ArtifactError` when there is none."""
-    found = sorted(path for path in Path().iterdir() if path.suffix in (".onnx", ".engine"))
+    """The graphs and engines in the current directory. Raises :class:`ArtifactError` when there is none."""
+    found = artifacts_in(Path())
     if not found:
         raise ArtifactError("there is no ONNX file or engine in this folder: run mimo export --to onnx first, or name a file.")
     return found

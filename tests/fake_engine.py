@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.runtimes.base import Device, Images, Runtime, check_images
+from engines.runtimes.base import Device, Engine, Images, Runtime, check_images
 from mimo.spec import Shape, ShapeRange
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Runs any function over batches and notes the shapes it saw."""
 
     name = "fake cpu fp32"
@@ -20,7 +20,6 @@ class FakeEngine:
     device: Device = "cpu"
     compute = "fp32"
     size_multiple = 4
-    memory_bytes: int | None = None
 
     def __init__(self, function: Callable[[Images], Images], context: int, shapes: ShapeRange | None = None) -> None:
         self.function = function
@@ -33,20 +32,11 @@ class FakeEngine:
         assert images.flags["C_CONTIGUOUS"]
         return self.function(images)
 
-    def launcher(self, images: Images) -> Callable[[], None]:
+    def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
+        result[:] = self.function(source)
+
+    def _launcher(self, source: NDArray[Any]) -> Callable[[], None]:
         raise NotImplementedError
-
-    def synchronize(self) -> None: ...
-
-    def device_seconds(self, launch: Callable[[], None]) -> float | None:
-        return None
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
 RADIUS = 8

@@ -94,7 +94,7 @@ def speed(
                 row = not_run(job, shape, str(error).split("\n", 1)[0])
             yield row.model_copy(update={"sha256": checkpoint.sha256, "checkpoint_sha256": checkpoint.sha256})
         for path in artifacts:
-            for job in jobs_for(path, cuda=True):
+            for job in jobs_for(path):
                 if job.device == device:
                     yield measure_row(job, images, PLAN)
 

@@ -5,7 +5,8 @@ Pointers and stream handles are integers; sizes are bytes. Every failure raises 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -57,6 +58,15 @@ def open_cuda(bindings: Bindings | None = None) -> CudaDevice:
             except ImportError:
                 return PyCuda()
             return CudaBindings()
+
+
+def cuda_is_here() -> bool:
+    """Whether :func:`open_cuda` would succeed: a runtime that uses it asks, beside what it needs itself."""
+    try:
+        open_cuda()
+    except EngineUnavailable:
+        return False
+    return True
 
 
 class CudaBindings:
@@ -139,42 +149,65 @@ class PyCuda:
             raise EngineUnavailable(
                 f"no NVIDIA GPU can be used here ({error}): use a machine with one, or the ONNX file with --device cpu."
             ) from error
-        self._context.push()
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
 
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """The context current in this thread, and no longer than needed.
+
+        PyCUDA ends the process with an abort when a context is still current at exit, and a thread has none of its own.
+        """
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._context.pop()
+        except self._cuda.Error as error:
+            raise EngineError(f"CUDA failed: {str(error)[:300]}") from error
+
     def allocate(self, size: int) -> int:
-        memory = self._cuda.mem_alloc(size)
+        with self._current():
+            memory = self._cuda.mem_alloc(size)
         self._memory[int(memory)] = memory
         return int(memory)
 
     def free(self, pointer: int) -> None:
-        self._memory.pop(pointer).free()
+        with self._current():
+            self._memory.pop(pointer).free()
 
     def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
-        self._cuda.memset_d8_async(pointer, byte, size, self._streams[stream])
+        with self._current():
+            self._cuda.memset_d8_async(pointer, byte, size, self._streams[stream])
 
     def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
-        self._cuda.memcpy_htod_async(pointer, array, self._streams[stream])
+        with self._current():
+            self._cuda.memcpy_htod_async(pointer, array, self._streams[stream])
 
     def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
-        self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
+        with self._current():
+            self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
 
     def create_stream(self) -> int:
-        stream = self._cuda.Stream()
+        with self._current():
+            stream = self._cuda.Stream(1)  # not blocking: independent of the default stream, as CudaBindings' are
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
     def destroy_stream(self, stream: int) -> None:
-        del self._streams[stream]
+        with self._current():
+            del self._streams[stream]
 
     def synchronize(self, stream: int) -> None:
-        self._streams[stream].synchronize()
+        with self._current():
+            self._streams[stream].synchronize()
 
     def time(self, stream: int, launch: Callable[[], None]) -> float:
-        start, end = self._cuda.Event(), self._cuda.Event()
-        start.record(self._streams[stream])
-        launch()
-        end.record(self._streams[stream])
-        end.synchronize()
-        return float(start.time_till(end)) / 1e3
+        with self._current():
+            start, end = self._cuda.Event(), self._cuda.Event()
+            start.record(self._streams[stream])
+            launch()
+            end.record(self._streams[stream])
+            end.synchronize()
+            return float(start.time_till(end)) / 1e3

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.runtimes.base import Device, Images, Runtime, check_images
+from engines.runtimes.base import Device, Engine, Runtime, runtime_errors
 from engines.runtimes.cuda import CudaDevice, open_cuda
+from engines.runtimes.threads import threads_for
 from mimo.artifact import INPUT, OUTPUT, Artifact
-from mimo.errors import EngineError, EngineUnavailable
-from mimo.spec import ShapeRange
+from mimo.errors import EngineUnavailable
+from mimo.telemetry import import_onnxruntime
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """An ONNX artifact in ONNX Runtime. See :class:`~engines.runtimes.base.Engine`.
 
     On ``cpu`` a FP16 graph is computed in FP32 between casts, for want of FP16 kernels. On ``cuda`` work is enqueued on a
@@ -24,24 +28,23 @@ class OnnxRuntimeEngine:
     """
 
     runtime: Runtime = "onnxruntime"
-    shapes: ShapeRange | None = None
-    memory_bytes: int | None = None
 
-    def __init__(self, artifact: Artifact, device: Device = "cpu") -> None:
+    def __init__(self, artifact: Artifact, device: Device = "cpu", *, threads: int | None = None) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise EngineUnavailable("ONNX Runtime is not installed: pip install 'mimo-deblur[cpu]' (or [gpu]).") from error
         self._ort = onnxruntime
-        self.device: Device = device
+        self.device = device
         self.compute = artifact.precision if device == "cuda" else "fp32"
         self.name = f"onnxruntime {device} {self.compute}"
         self.size_multiple = artifact.spec.size_multiple
         self.context = artifact.spec.context
-        self._dtype = np.dtype(artifact.io)
+        self.dtype = np.dtype(artifact.io)
         self._cuda: CudaDevice | None = None
         self._stream = 0
         self._bound: Any = None
+        self._session: Any = None
         providers: list[Any] = ["CPUExecutionProvider"]
         if device == "cuda":
             # Ask first: ONNX Runtime goes on with the CPU, with a warning only, when CUDA does not start.
@@ -51,7 +54,7 @@ class OnnxRuntimeEngine:
                 )
             self._cuda = open_cuda()
             self._stream = self._cuda.create_stream()
-            onnxruntime.preload_dlls()
+            _load_cuda_libraries(onnxruntime)
             providers = [
                 ("CUDAExecutionProvider", {"user_compute_stream": str(self._stream), "use_tf32": "0"}),
                 "CPUExecutionProvider",
@@ -60,45 +63,39 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # A plan of all buffers in one block doubles the memory from the second run on, and every shape has its own.
         options.enable_mem_pattern = False
+        # Its own default is the machine's cores, whatever this process may use.
+        options.intra_op_num_threads = threads_for(threads).count
+        options.inter_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(str(artifact.path), options, providers=providers)
-        except Exception as error:  # its exceptions share no public base
-            raise EngineError(
-                f"{self.name} cannot load {artifact.path.name} ({_first_line(error)}): export it again."
-            ) from error
-        if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
-            raise EngineUnavailable(
-                "ONNX Runtime found no working CUDA device: check the driver, CUDA and cuDNN (mimo doctor)."
-            )
+            with runtime_errors(f"{self.name} cannot load {artifact.path.name}"):
+                self._session = onnxruntime.InferenceSession(str(artifact.path), options, providers=providers)
+            if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
+                raise EngineUnavailable(
+                    "ONNX Runtime found no working CUDA device: check the driver, CUDA and cuDNN (mimo doctor)."
+                )
+        except BaseException:
+            self.close()
+            raise
+        self.threads = options.intra_op_num_threads if device == "cpu" else None
         self._enqueue_only = onnxruntime.RunOptions()
         self._enqueue_only.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
-    def __call__(self, images: Images) -> Images:
-        check_images(self, images)
-        result = np.full(images.shape, np.nan, self._dtype)
+    def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
         binding = self._session.io_binding()
-        source = images.astype(self._dtype, copy=False)
         binding.bind_cpu_input(INPUT, source)
-        binding.bind_output(OUTPUT, "cpu", 0, self._dtype, list(result.shape), result.ctypes.data)
-        self._run(binding, None)
-        return result.astype(np.float32, copy=False)
+        binding.bind_output(OUTPUT, "cpu", 0, self.dtype, list(result.shape), result.ctypes.data)
+        self._infer(binding, None)
 
-    def launcher(self, images: Images) -> Callable[[], None]:
-        check_images(self, images)
-        source = images.astype(self._dtype, copy=False)
-        place = ("cuda", 0) if self.device == "cuda" else ("cpu", 0)
+    def _launcher(self, source: NDArray[Any]) -> Callable[[], None]:
+        place = (self.device, 0)
         given = self._ort.OrtValue.ortvalue_from_numpy(source, *place)
-        taken = self._ort.OrtValue.ortvalue_from_numpy(np.full(images.shape, np.nan, self._dtype), *place)
+        taken = self._ort.OrtValue.ortvalue_from_numpy(np.full(source.shape, np.nan, self.dtype), *place)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(INPUT, given)
         binding.bind_ortvalue_output(OUTPUT, taken)
-        self._bound = (given, taken)  # the binding holds their memory, not them
+        self._bound = (binding, given, taken)  # the binding holds their memory, not them
         options = self._enqueue_only if self.device == "cuda" else None
-
-        def launch() -> None:
-            self._run(binding, options)
-
-        return launch
+        return lambda: self._infer(binding, options)
 
     def synchronize(self) -> None:
         if self._cuda is not None:
@@ -108,23 +105,24 @@ class OnnxRuntimeEngine:
         return self._cuda.time(self._stream, launch) if self._cuda is not None else None
 
     def close(self) -> None:
-        del self._session
+        # Bindings keep the session alive, and the session its stream: in this order.
+        self._bound = None
+        self._session = None
         if self._cuda is not None:
-            self._cuda.destroy_stream(self._stream)
-            self._cuda = None
+            cuda, self._cuda = self._cuda, None
+            cuda.destroy_stream(self._stream)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _run(self, binding: Any, options: Any) -> None:
-        try:
-            self._session.run_with_iobinding(binding, options)
-        except Exception as error:  # its exceptions share no public base
-            raise EngineError(f"{self.name} failed: {_first_line(error)}") from error
+    def _infer(self, binding: Any, options: Any) -> None:
+        self._session.run_with_iobinding(binding, options)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+def _load_cuda_libraries(onnxruntime: Any) -> None:
+    """Let it find CUDA and cuDNN where pip put them, which it looks for beside itself and among what is loaded already.
+
+    torch loads its own from wherever they are, so it goes first. What is not found is printed by ONNX Runtime; that it
+    matters shows when the session has no CUDA.
+    """
+    if find_spec("torch"):
+        import torch  # noqa: F401
+    with redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()

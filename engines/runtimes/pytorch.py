@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from engines.runtimes.base import Device, Images, Runtime, check_images
+from engines.runtimes.base import Device, Engine, Precision, Runtime
+from engines.runtimes.threads import threads_for
 from mimo.errors import EngineError, EngineUnavailable
-from mimo.spec import ModelSpec, ShapeRange
+from mimo.spec import ModelSpec
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -26,24 +28,24 @@ class Source(Protocol):
         """The network in evaluation mode; it returns one tensor of the input's shape, or several of which it is the last."""
 
 
-class PyTorchEngine:
+class PyTorchEngine(Engine):
     """A checkpoint in eager PyTorch. See :class:`~engines.runtimes.base.Engine`.
 
     FP32 means FP32: TensorFloat-32 is off unless ``tf32``. ``channels_last`` lays weights and maps out as tensor cores read
     them; ``compiled`` goes through ``torch.compile``; ``cuda_graph`` lets a launch replay the captured network. All of them
-    stand in the name. Raises :class:`EngineUnavailable` for ``cuda``, or a CUDA graph, without a GPU.
+    stand in the name. ``threads`` are torch's for the whole process, so those of the engine opened last. Raises
+    :class:`EngineUnavailable` for ``cuda``, or a CUDA graph, without a GPU.
     """
 
     runtime: Runtime = "pytorch"
-    shapes: ShapeRange | None = None
-    memory_bytes: int | None = None
 
     def __init__(
         self,
         source: Source,
         device: Device = "cpu",
-        compute: Literal["fp32", "fp16", "bf16"] = "fp32",
+        compute: Precision = "fp32",
         *,
+        threads: int | None = None,
         tf32: bool = False,
         channels_last: bool = False,
         compiled: bool = False,
@@ -55,32 +57,33 @@ class PyTorchEngine:
             raise EngineUnavailable(
                 "PyTorch sees no CUDA device: install a CUDA build of torch on a machine with a GPU, or use --device cpu."
             )
-        self.device: Device = device
+        self.device = device
         self.compute = compute
         ways = {"tf32": tf32, "channels last": channels_last, "compiled": compiled, "CUDA graph": cuda_graph}
         chosen = [way for way, is_chosen in ways.items() if is_chosen]
         self.name = f"pytorch {device} {compute}" + (f" ({', '.join(chosen)})" if chosen else "")
         self.size_multiple = source.spec.size_multiple
         self.context = source.spec.context
+        if device == "cpu":
+            torch.set_num_threads(threads_for(threads).count)
+            self.threads = torch.get_num_threads()
         self._tf32 = tf32
         self._dtype = _DTYPES[compute]
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         network = source.build().to(device, self._dtype).to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._network: Callable[[torch.Tensor], Any] = torch.compile(network) if compiled else network
+        self._network: Any = torch.compile(network) if compiled else network
         self._cuda_graph = cuda_graph
         self._captured: Any = None
 
-    def __call__(self, images: Images) -> Images:
-        check_images(self, images)
-        try:
-            result: Images = self._forward(self._upload(images)).float().cpu().numpy()
-        except RuntimeError as error:  # torch raises it for out of memory too
-            raise EngineError(f"{self.name} failed at {images.shape}: {error}") from error
-        return result
+    def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
+        found = self._forward(self._upload(source))
+        if tuple(found.shape) != result.shape:
+            raise EngineError(f"{self.name} returned {tuple(found.shape)} for {result.shape}: this network changes the size.")
+        np.copyto(result, found.float().cpu().numpy())
 
-    def launcher(self, images: Images) -> Callable[[], None]:
-        check_images(self, images)
-        tensor = self._upload(images)
+    def _launcher(self, source: NDArray[Any]) -> Callable[[], None]:
+        self._captured = None  # the memory of an earlier capture is free for this one
+        tensor = self._upload(source)
         if self._cuda_graph:
             return self._capture(tensor)
 
@@ -104,16 +107,11 @@ class PyTorchEngine:
         return float(start.elapsed_time(end)) / 1e3
 
     def close(self) -> None:
-        self._captured = None
-        del self._network
+        self._captured = self._network = None
+        if self.device == "cuda":
+            torch.cuda.empty_cache()  # what torch keeps would be missing for the next engine, whichever runtime that has
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _upload(self, images: Images) -> torch.Tensor:
+    def _upload(self, images: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(images).to(self.device, self._dtype, memory_format=self._layout)
 
     def _capture(self, tensor: torch.Tensor) -> Callable[[], None]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, Self, cast
+from types import ModuleType
+from typing import Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.runtimes.base import Device, Images, Runtime, check_images
+from engines.runtimes.base import Device, Engine
 from engines.runtimes.cuda import Bindings, open_cuda
+from engines.runtimes.table import TensorRT
 from engines.runtimes.tensorrt_api import Messages, load_tensorrt
 from mimo.artifact import INPUT, OUTPUT, Artifact
 from mimo.errors import EngineError, EngineUnavailable
 from mimo.files import write_bytes
+from mimo.formats import format_info
 from mimo.spec import Shape
 
 
-class TensorRTEngine:
+class TensorRTEngine(Engine):
     """A plan file on the first GPU. See :class:`~engines.runtimes.base.Engine`.
 
     Activation memory is allocated for the shape at hand, not for the largest of the profile. TensorRT-RTX compiles its
@@ -33,23 +36,23 @@ class TensorRTEngine:
         self,
         artifact: Artifact,
         *,
-        eager: bool = True,
+        eager: bool = False,
         cuda_graph: bool = False,
         bindings: Bindings | None = None,
         trt: ModuleType | None = None,
     ) -> None:
-        if artifact.format == "onnx":
+        if artifact.format not in get_args(TensorRT):
             raise EngineUnavailable(
-                f"{artifact.path.name} is an ONNX file: build an engine from it first with mimo build-engine."
+                f"{artifact.path.name} is {format_info(artifact.format).title}: build an engine first with mimo build-engine."
             )
-        self.runtime: Runtime = cast("Runtime", artifact.format)
+        self.runtime = cast("TensorRT", artifact.format)
         self.compute = artifact.precision
         self.name = f"{artifact.format} cuda {artifact.precision}{' (CUDA graph)' if cuda_graph else ''}"
         self.size_multiple = artifact.spec.size_multiple
         self.context = artifact.spec.context
         self.shapes = artifact.shapes
-        self._dtype = np.dtype(artifact.io)
-        self._trt = trt or load_tensorrt(artifact.format)
+        self.dtype = np.dtype(artifact.io)
+        self._trt = trt or load_tensorrt(self.runtime)
         self._cuda = open_cuda(bindings)
         self._messages = Messages(self._trt)
         self._runtime = self._trt.Runtime(self._messages.logger)
@@ -65,22 +68,16 @@ class TensorRTEngine:
         self._buffers: dict[str, tuple[int, int]] = {}
         self._bound: Shape | None = None
 
-    @property
-    def memory_bytes(self) -> int | None:
-        return sum(capacity for _, capacity in self._buffers.values()) or None
-
-    def __call__(self, images: Images) -> Images:
-        shape = self._bind(images)
-        result = np.empty(shape.nchw, self._dtype)
+    def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
+        self._bind(source)
         pointer, _ = self._buffers[OUTPUT]
         self._cuda.fill(pointer, 0xFF, result.nbytes, self._stream)  # all ones is NaN in either type
         self._enqueue()
         self._cuda.download(result, pointer, self._stream)
         self.synchronize()
-        return result.astype(np.float32, copy=False)
 
-    def launcher(self, images: Images) -> Callable[[], None]:
-        self._bind(images)
+    def _launcher(self, source: NDArray[Any]) -> Callable[[], None]:
+        self._bind(source)
         self.synchronize()
         return self._enqueue
 
@@ -91,19 +88,15 @@ class TensorRTEngine:
         return self._cuda.time(self._stream, launch)
 
     def close(self) -> None:
-        self.synchronize()
-        self._save_cache()
-        del self._context, self._engine, self._runtime
-        for pointer, _ in self._buffers.values():
-            self._cuda.free(pointer)
-        self._buffers.clear()
-        self._cuda.destroy_stream(self._stream)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        if self._engine is None:
+            return
+        try:
+            self.synchronize()
+            self._save_cache()
+        finally:  # a device that has failed refuses to synchronise; what is ours is given back all the same
+            self._context = self._engine = self._runtime = self._cache = None
+            self._release()
+            self._cuda.destroy_stream(self._stream)
 
     def _create_context(self, eager: bool, cuda_graph: bool) -> Any:
         trt = self._trt
@@ -130,25 +123,37 @@ class TensorRTEngine:
         if content and not (self._cache_path.is_file() and self._cache_path.read_bytes() == content):
             write_bytes(Path(self._cache_path), content)
 
-    def _bind(self, images: Images) -> Shape:
-        """Make context and buffers ready for the shape of ``images`` and enqueue their upload."""
-        shape = check_images(self, images)
-        source = np.ascontiguousarray(images, self._dtype)
+    def _bind(self, source: NDArray[Any]) -> None:
+        """Make context and buffers ready for the shape of ``source`` and upload it.
+
+        On any failure nothing is bound, so the next call begins anew, whatever its shape.
+        """
+        batch, _, height, width = source.shape
+        shape = Shape(batch, height, width)
         if shape != self._bound:
-            if not self._context.set_input_shape(INPUT, shape.nchw):
-                raise EngineError(self._messages.explain(f"{self.name} refused {shape}"))
-            scratch = int(self._context.update_device_memory_size_for_shapes())
-            for name, size in ((INPUT, source.nbytes), (OUTPUT, source.nbytes), ("scratch", scratch)):
-                pointer = self._buffer(name, max(size, 1))
-                if name == "scratch":
-                    self._context.set_device_memory(pointer, scratch)
-                else:
-                    self._context.set_tensor_address(name, pointer)
+            self._bound = None
+            try:
+                self._prepare(shape, source.nbytes)
+            except BaseException:
+                self._release()  # pointers that the context was given may be gone: none of them is used again
+                raise
             self._bound = shape
         self._cuda.upload(self._buffers[INPUT][0], source, self._stream)
         # The copy reads pageable memory that goes when this returns.
         self._cuda.synchronize(self._stream)
-        return shape
+
+    def _prepare(self, shape: Shape, size: int) -> None:
+        if not self._context.set_input_shape(INPUT, shape.nchw):
+            raise EngineError(self._messages.explain(f"{self.name} refused {shape}"))
+        # It answers 0 both for "none" and for a question that failed; then the size for any shape is the safe one.
+        scratch = int(self._context.update_device_memory_size_for_shapes()) or int(self._engine.device_memory_size_v2)
+        for name, wanted in ((INPUT, size), (OUTPUT, size), ("scratch", scratch)):
+            pointer = self._buffer(name, max(wanted, 1))
+            if name == "scratch":
+                self._context.set_device_memory(pointer, scratch)
+            elif not self._context.set_tensor_address(name, pointer):
+                raise EngineError(self._messages.explain(f"{self.name} has no tensor {name}"))
+        self.memory_bytes = sum(capacity for _, capacity in self._buffers.values())
 
     def _buffer(self, name: str, size: int) -> int:
         pointer, capacity = self._buffers.get(name, (0, 0))
@@ -160,6 +165,12 @@ class TensorRTEngine:
             pointer = self._cuda.allocate(size)
             self._buffers[name] = (pointer, size)
         return pointer
+
+    def _release(self) -> None:
+        self._bound = None
+        buffers, self._buffers = self._buffers, {}
+        for pointer, _ in buffers.values():
+            self._cuda.free(pointer)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream):

@@ -9,14 +9,20 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
+from engines.runtimes.table import TensorRT, runtime_info
 from mimo.errors import EngineUnavailable
-
-TensorRT = Literal["tensorrt", "tensorrt-rtx"]
 
 _CURES = (
     # What TensorRT says, the cause in our words, the cure.
+    (
+        # First: the same message goes on to say that the engine cannot be rebuilt, and names the deserializer.
+        r"does not support this compute capability|cannot run on this GPU, which has compute capability",
+        "this GPU is not one of those that TensorRT-RTX runs on (7.5, 8.6, 8.9, 12.0 and 12.1; not the data-centre GPUs 9.0 "
+        "and 10.x)",
+        "use --runtime tensorrt there, or the ONNX file in ONNX Runtime",
+    ),
     (
         r"out of memory|OutOfMemory|insufficient memory|failed to allocate",
         "memory ran out",
@@ -44,17 +50,15 @@ _CURES = (
 
 def load_tensorrt(runtime: TensorRT) -> ModuleType:
     """Import the module behind ``runtime``. Raises :class:`EngineUnavailable` with the command that installs it."""
-    name = "tensorrt" if runtime == "tensorrt" else "tensorrt_rtx"
+    name = runtime_info(runtime).module
     try:
         module = import_module(name)
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineUnavailable(
-            f"{runtime} is not installed or cannot be loaded ({error}): pip install 'mimo-deblur[{runtime}]'."
+            f"{runtime} is not installed or cannot be loaded ({error}): {runtime_info(runtime).install}."
         ) from error
     if not hasattr(module, "Builder"):
-        raise EngineUnavailable(
-            f"the package {name} holds no TensorRT: pip install 'mimo-deblur[{runtime}]' from NVIDIA's index."
-        )
+        raise EngineUnavailable(f"the package {name} holds no TensorRT: {runtime_info(runtime).install} from NVIDIA's index.")
     return module
 
 

@@ -15,6 +15,7 @@ from mimo.learning.crops import Pictures, to_device
 from mimo.learning.datasets import Samples
 from mimo.learning.distributed import World
 from mimo.metrics import psnr, ssim_rgb
+from mimo.padding import pad_to
 
 _STRIP_ROWS, _STRIP_SIDE = 3, 256
 
@@ -87,10 +88,10 @@ def validate(
 
 @torch.inference_mode()
 def _restored(network: nn.Module, blur: Samples, device: torch.device) -> NDArray[np.float32]:
-    """(H,W,3) samples -> (3,H,W), clamped; sides that are no multiple of 4 are repeated at the edge and cut off again."""
+    """(H,W,3) samples -> (3,H,W), clamped; sides that are no multiple of 4 are mirrored up to one and cut off again."""
     height, width = blur.shape[:2]
-    x = to_device(torch.from_numpy(blur.copy())[None], device, channels_last=True)
-    x = nn.functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+    padded = pad_to(blur.transpose(2, 0, 1), height + -height % 4, width + -width % 4).transpose(1, 2, 0)
+    x = to_device(torch.from_numpy(padded.copy())[None], device, channels_last=True)
     y = network(x)[-1][0, :, :height, :width].float().clamp(0, 1)
     restored: NDArray[np.float32] = y.cpu().contiguous().numpy()
     return restored

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.bench import Job, bench, checked_as, compare_jobs, head, jobs_for, measured_row, side_of, speedup
+from benchmarks.bench import Job, bench, checked_as, compare_jobs, head, job_on, jobs_for, measured_row, side_of, speedup
 from benchmarks.compare import ComparePlan
 from benchmarks.measurement import Measurement, Mode, Plan
 from benchmarks.report import bench_remarks, bench_table, comparison_text
 from benchmarks.reports import BenchReport, Psnr, Row, Verified
 from benchmarks.roofline import Ceiling
 from benchmarks.schema import parse_report
+from engines.runtimes import table
 from engines.runtimes.base import Device
 from engines.sample_images import list_photographs
 from mimo.artifact import load_onnx
@@ -153,7 +154,7 @@ def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
 
 def test_what_cannot_run_cannot_be_compared(tiny: Tiny) -> None:
     jobs = Job(tiny.onnx, "pytorch", "cpu"), Job(tiny.onnx, "openvino", "cpu")
-    with pytest.raises(EngineUnavailable, match="checkpoints only"):
+    with pytest.raises(EngineUnavailable, match="takes a checkpoint only"):
         compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), ComparePlan())
 
 
@@ -167,7 +168,7 @@ def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) ->
     parse_report(report)
     rows = report["rows"]
     assert [one["summary"] is None for one in rows] == [True, True, False]
-    assert "checkpoints only" in rows[0]["reason"]
+    assert "takes a checkpoint only" in rows[0]["reason"]
     assert "is not there" in rows[1]["reason"]
 
 
@@ -193,13 +194,20 @@ def test_an_artifact_is_unverified_until_its_own_report_says_otherwise(tiny: Tin
     assert checked_as(file, sha256, "openvino cpu fp32")[0] == "UNVERIFIED"
 
 
-def test_jobs(tiny: Tiny) -> None:
-    assert [job.runtime for job in jobs_for(tiny.onnx, cuda=False)] == ["onnxruntime", "openvino"]
-    assert [(job.runtime, job.device) for job in jobs_for(tiny.checkpoint, cuda=True)] == [
-        ("pytorch", "cpu"),
-        ("pytorch", "cuda"),
-    ]
-    assert [(job.runtime, job.device) for job in jobs_for(tiny.engine, cuda=False)] == [("tensorrt-rtx", "cuda")]
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_jobs_are_what_the_table_of_runtimes_gives(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, has_cuda: bool) -> None:
+    rows = tuple(replace(row, has_cuda=lambda: has_cuda) for row in table.RUNTIMES)
+    monkeypatch.setattr(table, "RUNTIMES", rows)
+
+    def found(path: Path) -> list[tuple[str, str]]:
+        return [(job.runtime, job.device) for job in jobs_for(path)]
+
+    assert found(tiny.onnx) == [("openvino", "cpu"), ("onnxruntime", "cpu")] + [("onnxruntime", "cuda")] * has_cuda
+    assert found(tiny.checkpoint) == [("pytorch", "cpu")] + [("pytorch", "cuda")] * has_cuda
+    assert found(tiny.engine) == [("tensorrt-rtx", "cuda")]
+    assert job_on(tiny.onnx, None) == Job(tiny.onnx, "onnxruntime" if has_cuda else "openvino", "cuda" if has_cuda else "cpu")
+    assert job_on(tiny.onnx, "openvino") == Job(tiny.onnx, "openvino", "cpu")
+    assert job_on(tiny.engine, None) == Job(tiny.engine, "tensorrt-rtx", "cuda")
 
 
 def shown(rows: list[Row], *, sync: bool = True) -> str:
@@ -252,5 +260,6 @@ def test_psnr_comes_from_the_verification(tmp_path: Path, monkeypatch: pytest.Mo
     entry = {"sha256": "a", "against_sha256": "c", "engine": "e", "status": "passed", "quality": quality}
     Path("a.onnx.verification.json").write_text(json.dumps([entry]))
     assert checked_as(file, "a", "e") == ("verified", Psnr(decibel=25.25, source="3 pairs, mimo verify"))
+    (tmp_path / "c.pkl").write_bytes(b"\x80\x02")
     assert checked_as(tmp_path / "c.pkl", "c", "pytorch cpu fp32")[1] == Psnr(decibel=25.5, source="3 pairs, mimo verify")
     assert checked_as(tmp_path / "c.pkl", "other", "pytorch cpu fp32")[1] is None

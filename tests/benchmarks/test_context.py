@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,13 +84,12 @@ def test_every_reason_has_nvmls_name() -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_the_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(get_num_threads=lambda: 5))
     machine = describe_machine()
     assert json.loads(json.dumps(machine)) == machine
     assert machine["gpu"] is machine["gpu_details"] is None
-    assert (machine["threads"]["OMP_NUM_THREADS"], machine["threads"]["torch"]) == ("3", 5)
+    assert (machine["threads"]["OMP_NUM_THREADS"], machine["threads"]["used"]) == ("1", 1)
     assert "MKL_NUM_THREADS" not in machine["threads"]
     assert machine["memory_bytes"] > 2**28
     assert machine["cores"] >= 1
@@ -101,7 +99,7 @@ def test_the_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_describing_loads_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    assert "torch" not in describe_machine()["threads"]
+    assert describe_machine()["threads"]["used"] >= 1
     assert "torch" not in sys.modules
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.runtimes.base import Engine, Images, Runtime, restore
+from engines.runtimes.table import runtime_info
 from engines.tiles import (
     BYTES_PER_IMAGE_PIXEL,
-    BYTES_PER_TILE_PIXEL,
     FIXED_BYTES,
     MEMORY,
     Image,
@@ -137,13 +139,13 @@ def test_the_cure_it_names_works() -> None:
     check(plan_tiles(999, 999, context=244, most_pixels=976**2), 244)
 
 
-@pytest.mark.parametrize("runtime", BYTES_PER_TILE_PIXEL)
+@pytest.mark.parametrize("runtime", get_args(Runtime))
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (3000, 4000), (4000, 6000)])
 def test_the_default_keeps_within_the_memory_it_promises(runtime: Runtime, height: int, width: int) -> None:
     engine = FakeEngine(neighbours, context=244)
     engine.runtime = runtime
     outer = plan_for(engine, height, width).outer
-    used = FIXED_BYTES + BYTES_PER_IMAGE_PIXEL * height * width + BYTES_PER_TILE_PIXEL[runtime] * outer[0] * outer[1]
+    used = FIXED_BYTES + BYTES_PER_IMAGE_PIXEL * height * width + runtime_info(runtime).bytes_per_pixel * outer[0] * outer[1]
     assert used <= MEMORY or outer[0] * outer[1] <= (3 * 244) ** 2
 
 

@@ -43,8 +43,8 @@ def test_every_way_is_a_row_and_what_fails_says_why(
         "pytorch cpu fp32",
         "pytorch cpu fp32 (channels last)",
         "pytorch cpu",
-        "onnxruntime cpu fp32",
         "openvino cpu bf16" if bf16 else "openvino cpu fp32",
+        "onnxruntime cpu fp32",
     ]
     assert [row["summary"] is not None for row in report["rows"]] == [True, True, False, True, True]
     assert "needs a GPU" in report["rows"][2]["reason"]

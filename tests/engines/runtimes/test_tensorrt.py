@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import engines.runtimes.tensorrt
 from engines.runtimes.tensorrt import TensorRTEngine
-from engines.runtimes.tensorrt_api import load_tensorrt
+from engines.runtimes.tensorrt_api import explain, load_tensorrt
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import EngineError, ShapeError
 from tests.tiny import Tiny
@@ -29,8 +29,11 @@ class FakeCuda:
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
         self.streams: set[int] = set()
+        self.most = 1 << 40
 
     def allocate(self, size: int) -> int:
+        if size > self.most:
+            raise EngineError("cudaMalloc failed: cudaErrorMemoryAllocation")
         block = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(block)] = block
         return ctypes.addressof(block)
@@ -77,13 +80,14 @@ class FakeContext:
         return name == "blur"
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return int(np.prod(self.shape)) * 2
+        return 0 if self.trt.query_fails else int(np.prod(self.shape)) * 2
 
     def set_device_memory(self, pointer: int, size: int) -> None:
         self.scratch = (pointer, size)
 
-    def set_tensor_address(self, name: str, pointer: int) -> None:
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
         self.address[name] = pointer
+        return True
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream in self.trt.cuda.streams
@@ -110,7 +114,7 @@ class FakeTrt:
 
     def __init__(self) -> None:
         self.cuda = FakeCuda()
-        self.fails = self.lazy = self.refuses = False
+        self.fails = self.lazy = self.refuses = self.query_fails = False
         self.cache_is_stale = False
         self.loaded: bytes | None = None
         self.config = SimpleNamespace(
@@ -133,7 +137,11 @@ class FakeTrt:
         if self.refuses:
             self.logger.log(self.ILogger.ERROR, "The engine plan file is not compatible with this version of TensorRT")
             return None
-        return SimpleNamespace(create_runtime_config=lambda: self.config, create_execution_context=lambda _: FakeContext(self))
+        return SimpleNamespace(
+            create_runtime_config=lambda: self.config,
+            create_execution_context=lambda _: FakeContext(self),
+            device_memory_size_v2=1_000_000,
+        )
 
 
 @pytest.fixture
@@ -201,6 +209,60 @@ def test_failures_are_translated(artifact: Artifact, trt: FakeTrt) -> None:
         opened(artifact, trt)
 
 
+@pytest.mark.parametrize("part", ["images", "scratch"])
+def test_memory_that_runs_out_leaves_the_engine_usable(artifact: Artifact, trt: FakeTrt, part: str) -> None:
+    small, large = noise(1, 3, 16, 16), noise(2, 3, 64, 96)
+    with opened(artifact, trt) as engine:
+        engine(small)
+        # Scratch is half of an image's bytes here: it alone fails where the images fit by then.
+        trt.cuda.most = large.nbytes - 1 if part == "images" else large.nbytes
+        if part == "scratch":
+            trt.query_fails = True
+        for call in (lambda: engine(large), lambda: engine.launcher(large)):
+            with pytest.raises(EngineError, match="cudaMalloc"):
+                call()
+        assert not trt.cuda.memory, "what was allocated for it is given back"
+        trt.query_fails = False
+        np.testing.assert_array_equal(engine(small), small / 2)
+        trt.cuda.most = 1 << 40
+        np.testing.assert_array_equal(engine(large), large / 2)
+    assert not trt.cuda.memory
+
+
+def test_a_query_of_scratch_memory_that_fails_is_answered_by_the_engines_own_size(artifact: Artifact, trt: FakeTrt) -> None:
+    trt.query_fails = True
+    with opened(artifact, trt) as engine:
+        engine(noise(1, 3, 16, 16))
+        assert engine._context.scratch[1] == 1_000_000
+
+
+def test_a_device_that_fails_hides_no_error_and_closing_gives_everything_back(
+    artifact: Artifact, trt: FakeTrt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = opened(artifact, trt)
+    engine(noise(1, 3, 16, 16))
+
+    def broken(stream: int) -> None:
+        raise EngineError("cudaStreamSynchronize failed: cudaErrorIllegalAddress")
+
+    monkeypatch.setattr(trt.cuda, "synchronize", broken)
+    with pytest.raises(EngineError, match="IllegalAddress"):
+        engine.close()
+    assert not trt.cuda.memory
+    assert not trt.cuda.streams
+    engine.close()
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_called_that() -> None:
+    said = explain(
+        "net.engine could not be loaded",
+        ["IRuntime::deserializeCudaEngine: The engine cannot run on this GPU, which has compute capability 9.0. "
+         "TensorRT-RTX does not support this compute capability, so the engine cannot be rebuilt for it."],
+    )  # fmt: skip
+    assert "--runtime tensorrt" in said
+    assert "another version" not in said
+
+
 @pytest.mark.parametrize(("eager", "strategy"), [(True, "eager"), (False, "lazy")])
 def test_the_runtime_is_configured(artifact: Artifact, trt: FakeTrt, eager: bool, strategy: str) -> None:
     with opened(artifact, trt, eager=eager, cuda_graph=eager):
@@ -227,7 +289,7 @@ def test_the_real_modules_have_what_the_engine_calls() -> None:
     names = {
         trt.IExecutionContext: "set_input_shape set_tensor_address set_device_memory execute_async_v3 "
         "update_device_memory_size_for_shapes",
-        trt.ICudaEngine: "create_runtime_config create_execution_context",
+        trt.ICudaEngine: "create_runtime_config create_execution_context device_memory_size_v2",
         trt.IRuntimeConfig: "create_runtime_cache set_runtime_cache set_execution_context_allocation_strategy "
         "cuda_graph_strategy dynamic_shapes_kernel_specialization_strategy",
         trt.IRuntimeCache: "serialize deserialize",

@@ -1,0 +1,41 @@
+"""The options of every command that runs engines. Light: the runtimes' names come from their table, nothing is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from engines.runtimes.table import Device as DeviceName
+from engines.runtimes.table import Precision as PrecisionName
+from engines.runtimes.table import Runtime
+from engines.runtimes.threads import threads_for
+from mimo.terminal import remark
+
+EngineChoice = Literal["auto", Runtime]
+DeviceChoice = Literal["auto", DeviceName]
+PrecisionChoice = Literal["auto", PrecisionName]
+
+Engine = Annotated[EngineChoice, typer.Option(help="The runtime.")]
+OneRuntime = Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")]
+Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option(help="The arithmetic; auto: bf16 in OpenVINO where the processor has it, fp32 in PyTorch, else the graph's."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="Threads on the CPU, the same for every runtime; by default the cores this process may use, or OMP_NUM_THREADS.",
+        show_default=False,
+        min=1,
+    ),
+]
+
+
+def chosen_threads(asked: int | None) -> int:
+    """The number for all engines of a command; a remark on standard error when it leaves cores unused."""
+    threads = threads_for(asked)
+    if threads.remark:
+        remark(threads.remark)
+    return threads.count
