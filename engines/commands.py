@@ -176,6 +176,8 @@ def deblur_command(
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
 
+    if not 0 <= strength <= 1:  # Not a number passes the bounds of the option.
+        raise MimoError(f"--strength must be from 0 to 1, got {strength}.")
     source = model or _bundled_model(engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
@@ -187,6 +189,11 @@ def deblur_command(
         report = deblur_photographs(
             runner, photographs, out, tile=tile, context=context, strength=strength, overwrite=overwrite, progress=show
         )
+    if report.left_out:
+        count, names = len(report.left_out), ", ".join(path.name for path in report.left_out[:3])
+        more = ", ..." if count > 3 else ""
+        which = f"left out: {count} of formats or suffixes that are not read: {names}{more}"
+        notes.print(f"[yellow]note[/yellow] {literal(which)}", soft_wrap=True)
     for note in report.notes:
         notes.print(f"[yellow]note[/yellow] {literal(str(note))}", soft_wrap=True)
     for failure in report.failed:

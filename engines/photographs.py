@@ -37,6 +37,12 @@ from mimo.images import (
 from mimo.padding import pad_to
 from mimo.spec import SMALLEST_SIDE
 
+_NOT_READ = frozenset({
+    ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp", ".jp2", ".jxl", ".jfif", ".jpe", ".psd", ".dng", ".cr2", ".cr3", ".nef",
+    ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
+})  # fmt: skip
+"""In lower case: what people keep photographs in that is not read, or not known by this name."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -101,6 +107,8 @@ class Report:
     """Spent restoring, on the wall clock; decoding and encoding not included."""
     notes: tuple[Note, ...] = ()
     """Of those photographs alone that lost something."""
+    left_out: tuple[Path, ...] = ()
+    """Pictures in the folders whose formats are not read."""
 
 
 def restore_bytes(
@@ -209,6 +217,15 @@ def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
     return tuple(jobs.values())
 
 
+def left_out(inputs: Sequence[Path], out: Path) -> tuple[Path, ...]:
+    """The pictures in the folders among ``inputs`` that :func:`find_photographs` passes over, by :data:`_NOT_READ`.
+
+    Raises :class:`ImageError` when a folder cannot be listed.
+    """
+    folders = [path for path in inputs if _is_folder(path)]
+    return tuple(dict.fromkeys(path for folder in folders for path, _ in _walk(folder, out, _NOT_READ)))
+
+
 def deblur_photographs(
     engine: Engine,
     inputs: Sequence[Path],
@@ -271,7 +288,7 @@ def deblur_photographs(
             pending = job, encoder.submit(_write, job, restored)
         if pending is not None:
             finish(*pending)
-    return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes))
+    return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes), left_out(inputs, out))
 
 
 def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
@@ -307,8 +324,8 @@ def _write(job: Job, photo: Photo) -> tuple[str, ...]:
     return notes
 
 
-def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Each photograph below ``folder`` and its path from there."""
+def _walk(folder: Path, out: Path, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> Iterator[tuple[Path, Path]]:
+    """Each photograph, by ``suffixes``, below ``folder`` and its path from there."""
 
     def refuse(error: OSError) -> None:
         raise ImageError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions.") from error
@@ -319,7 +336,7 @@ def _walk(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         folders[:] = sorted(below for below in folders if not below.startswith(".") and _identity(here / below) != inside_out)
         for file in sorted(files):
             path = here / file
-            if path.suffix.lower() in PHOTO_SUFFIXES and not file.startswith("."):
+            if path.suffix.lower() in suffixes and not file.startswith("."):
                 yield path, path.relative_to(folder)
 
 

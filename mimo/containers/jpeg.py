@@ -81,8 +81,10 @@ def rebuilt(source: bytes, picture: bytes, change: Change, notes: Notes) -> byte
     gain_map = any(segment.data.startswith(_GAIN_MAP) for segment in carried) or xmp.announces_gain_map(packets)
     if gain_map:
         notes.add("the gain map (HDR)")
-    elif pictures or any(segment.data.startswith(_MPF) for segment in carried):
+    elif pictures:
         notes.add("the further pictures behind the first one")
+    elif any(segment.data.startswith(_MPF) for segment in carried):
+        notes.add("the index of further pictures (MPF), which are not there")
     video = bool(trailer.strip(b"\0")) or not xmp.announces_video(packets)
     dropped = xmp.Dropped(pictures=bool(pictures) or gain_map, video=not video)
     if dropped.video:

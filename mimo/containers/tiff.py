@@ -94,6 +94,8 @@ def rebuilt(source: bytes, samples: NDArray[np.uint8] | NDArray[np.uint16], alph
                 used.append(entry.value)
     for child in children(data, layout, first, (EXIF, GPS, INTEROPERABILITY)):
         used += exif.used_by(data, layout, child) if child.at != first.at else []
+    # What writers align is followed by a byte of nothing: without it the room would be in pieces.
+    free = [(start, min(end + end % 2, len(data))) for start, end in free]
     room = _Room(data, layout, subtract(free, [(0, 16 if layout.big else 8), *used]))
     compressed = integers(source, layout, first.get(_COMPRESSION)) != (1,)
     extra = integers(source, layout, first.get(338))

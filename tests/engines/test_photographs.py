@@ -439,3 +439,12 @@ def test_a_name_that_is_not_utf_8_in_a_file_ends_nothing(tmp_path: Path, suffix:
     else:
         Image.new("RGB", (20, 20)).save(tmp_path / "in/a.tif", tiffinfo={270: "Résumé".encode("latin1")})
     assert len(deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out").done) == 2
+
+
+def test_pictures_that_are_not_read_are_told(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    for name in ("b.HEIC", "sub/c.avif", "d.jfif", "notes.txt", ".e.heic"):
+        (tmp_path / "in/sub").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in report.left_out] == ["b.HEIC", "d.jfif", "c.avif"]

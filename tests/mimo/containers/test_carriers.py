@@ -408,6 +408,23 @@ def test_a_thumbnail_page_goes_and_a_mask_stays(subfile: int, said: str | None) 
     assert result.notes == ((said,) if said else ())
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_room_of_small_strips_is_used_again(rows: int) -> None:
+    samples = np.random.default_rng(3).integers(0, 256, (200, 301, 3), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, samples, photometric="rgb", rowsperstrip=rows, metadata=None, extratags=[(65000, 2, 5, "kept", True)]
+    )
+    result = through(file.getvalue())
+    assert len(result.data) <= len(file.getvalue()) + 200
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(result.data)), samples)
+
+
+def test_an_index_of_pictures_that_are_not_there_goes_too() -> None:
+    result = through(jpeg_with(MPF))
+    assert jpeg_segments(result.data) == [] and result.notes == ("the index of further pictures (MPF), which are not there",)
+
+
 def test_tiff_removes_photoshops_thumbnail() -> None:
     block = IRB[14:] + resource(1036, b"x" * 28 + THUMBNAIL)
     result = through(tiff_with([(34377, 7, len(block), block)]))
