@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -14,13 +14,16 @@ from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
 from engines.runtimes.table import Device as DeviceName
 from mimo.errors import MimoError
 from mimo.spec import Shape
-from mimo.terminal import FAILED, Against, Images, JsonOut, plain, print_facts, screen, working
+from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, screen, working
 from mimo.wording import literal
 
 if TYPE_CHECKING:
+    from benchmarks.gate import Ruling
     from benchmarks.reports import Report
 
 app = typer.Typer()
+
+SchemaName = Literal["bench", "compare", "sweep", "table", "verify"]
 
 Targets = Annotated[
     list[str] | None,
@@ -47,6 +50,30 @@ HtmlOut = Annotated[
 ]
 Size = Annotated[str, typer.Option(help="Height x width.")]
 Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
+
+
+FailSlower = Annotated[
+    str | None,
+    typer.Option(metavar="PERCENT", help="Exit 1 if slower by more than this, such as 5%; 4 if undecided.", show_default=False),
+]
+
+
+def _shape(size: str, batch: int) -> Shape:
+    """The shape of ``--size`` and ``--batch``. Raises :class:`~mimo.errors.ShapeError` for a size that is a lone number."""
+    shape = Shape.parse(size)
+    if batch != 1 and shape.batch not in (1, batch):
+        raise MimoError(f"--size {size} says a batch of {shape.batch} and --batch {batch}: leave one out.")
+    return Shape(max(shape.batch, batch), shape.height, shape.width)
+
+
+def _gate(rulings: Sequence[Ruling]) -> None:
+    """Print the rulings and end with their exit code."""
+    from benchmarks.gate import exit_code
+
+    for one in rulings:
+        colour = {"passed": "green", "slower": "red"}.get(one.outcome, "yellow")
+        screen.print(f"[{colour}]{one.outcome}[/]: {literal(one.name)}: {literal(one.why)}", soft_wrap=True)
+    raise typer.Exit(exit_code(rulings, failed=FAILED, undecided=UNDECIDED))
 
 
 @app.command("bench", epilog="See also mimo compare (two files), mimo sweep (sizes and batches) and mimo table (networks).")
@@ -76,19 +103,33 @@ def bench_command(
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="Also measure what this device could do at best.")
     ] = True,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="An earlier --json to compare with; needs --fail-slower.", show_default=False),
+    ] = None,
+    fail_slower: FailSlower = None,
     json_out: SamplesOut = None,
     csv_out: RowsOut = None,
     html_out: HtmlOut = None,
 ) -> None:
     """Measure latency, synchronised: warm-up, then samples until the median is known to 1 percent."""
     from benchmarks.bench import bench
+    from benchmarks.gate import against_baseline, allowed_fraction
     from benchmarks.measurement import Plan
     from benchmarks.report import bench_remarks, bench_table
+    from benchmarks.reports import BenchReport
+    from benchmarks.schema import read_report
     from benchmarks.targets import bench_jobs, variants
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
-    shape = Shape.parse(f"{batch}x{size}")
+    if (baseline is None) != (fail_slower is None):
+        raise MimoError("--baseline and --fail-slower belong together: give both or neither.")
+    allowed = allowed_fraction(fail_slower) if fail_slower is not None else 0.0
+    before = read_report(baseline) if baseline is not None else None
+    if before is not None and not isinstance(before, BenchReport):
+        raise MimoError(f"{baseline} is a report of another command: give one that mimo bench --json wrote.")
+    shape = _shape(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
     jobs = variants(
         bench_jobs(targets, against, engine, precision, chosen_threads(threads)),
@@ -107,6 +148,8 @@ def bench_command(
     _write_report(report, None, csv_out, html_out)
     if not any(row.summary for row in report.rows):
         raise typer.Exit(FAILED)
+    if before is not None:
+        _gate(against_baseline(report, before, allowed))
 
 
 Target = Annotated[str, typer.Argument(metavar="FILE[@RUNTIME]", help="A checkpoint, an ONNX file or an engine.")]
@@ -122,6 +165,7 @@ def compare_command(
     threads: Threads = None,
     images: Images = None,
     max_seconds: Annotated[float, typer.Option(help="Seconds of rounds for each of the two at most.", min=0)] = 60.0,
+    fail_slower: FailSlower = None,
     json_out: SamplesOut = None,
     csv_out: RowsOut = None,
     html_out: HtmlOut = None,
@@ -129,12 +173,14 @@ def compare_command(
     """Compare two files, called in turn: is B faster than A, slower, or the same?"""
     from benchmarks.bench import compare_jobs
     from benchmarks.compare import ComparePlan
+    from benchmarks.gate import allowed_fraction, of_comparison
     from benchmarks.report import comparison_text
     from benchmarks.targets import one_job
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
-    shape = Shape.parse(f"{batch}x{size}")
+    allowed = allowed_fraction(fail_slower) if fail_slower is not None else None
+    shape = _shape(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
     count = chosen_threads(threads)
     job_a, job_b = (one_job(target, precision, count) for target in (a, b))
@@ -145,6 +191,8 @@ def compare_command(
     for line in comparison_text(report):
         screen.print(line, soft_wrap=True)
     _write_report(report, json_out, csv_out, html_out)
+    if allowed is not None:
+        _gate([of_comparison(report, allowed)])
 
 
 @app.command("sweep")
@@ -173,7 +221,7 @@ def sweep_command(
     from mimo.bundled import PHOTOGRAPHS
 
     shapes = [
-        Shape.parse(f"{count}x{side}")
+        _shape(side, _count(count))
         for side in (size.split(",") if size else SIZES)
         for count in (batch.split(",") if batch else BATCHES)
     ]
@@ -251,7 +299,7 @@ def table_command(
     with TemporaryDirectory() as folder, working("measuring") as say:
         report = table(
             chosen,
-            Shape.parse(f"1x{size}"),
+            _shape(size, 1),
             list_photographs(images or PHOTOGRAPHS),
             plan,
             Tools(export_network, convert_to_fp16, Path(folder)),
@@ -297,6 +345,29 @@ def _check_reports(json_out: Path | None, csv_out: Path | None, html_out: Path |
     from mimo.outputs import check_outputs
 
     check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, inputs)
+
+
+@app.command("schema")
+def schema_command(name: Annotated[SchemaName, typer.Argument(help="The command whose --json is described.")]) -> None:
+    """Print the JSON schema of what a command writes with --json."""
+    import json
+
+    if name == "verify":
+        from engines.verification_report import verification_schema
+
+        schema = verification_schema()
+    else:
+        from benchmarks.schema import report_schema
+
+        schema = report_schema(name)
+    typer.echo(json.dumps(schema, indent=2))
+
+
+def _count(text: str | int) -> int:
+    text = str(text)
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise MimoError(f"--batch must be whole numbers of at least 1 with commas between, got {text!r:.40}.")
+    return int(text)
 
 
 def _write_report(report: Report, json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:

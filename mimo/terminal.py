@@ -37,9 +37,9 @@ class _Screen(Console):
 screen = _Screen(highlight=False, emoji=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 120)
 notes = _Screen(stderr=True, highlight=False, emoji=False)
 
-FAILED, REFUSED, NOT_RUN, DEFECT = 1, 2, 3, 70
-"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell; a
-defect of this project (``EX_SOFTWARE`` of sysexits.h)."""
+FAILED, REFUSED, NOT_RUN, UNDECIDED, DEFECT = 1, 2, 3, 4, 70
+"""Exit codes: something did not pass; the command could not be carried out; passed as far as this machine can tell; a gate
+that the noise leaves open; a defect of this project (``EX_SOFTWARE`` of sysexits.h)."""
 
 SECONDS_BETWEEN_LINES = 10.0
 """Off a terminal, where there is no bar, long work says a line this often."""

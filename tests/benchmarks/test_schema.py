@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
 
+import cli
 from benchmarks.reports import BenchReport, Row
-from benchmarks.schema import parse_report, read_report
+from benchmarks.schema import parse_report, read_report, report_schema
+from engines.verification_report import ENTRIES
 from mimo.errors import ArtifactError
 from tests.benchmarks.reports import bench_report, every_kind, row, typed
 
@@ -150,3 +154,38 @@ def test_a_file_name_that_is_not_utf8_is_written_out() -> None:
 def test_a_folder_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bench", "compare", "sweep", "table", "verify"])
+def test_the_published_schemas_are_current(name: str) -> None:
+    """Written by ``mimo schema NAME > docs/schemas/NAME.schema.json``."""
+    printed = CliRunner().invoke(cli.app, ["schema", name])
+    assert printed.exit_code == 0
+    published = Path(__file__).parents[2] / "docs" / "schemas" / f"{name}.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == json.loads(printed.output)
+
+
+def test_a_schema_is_closed_and_knows_the_fields() -> None:
+    row_schema = report_schema("bench")["$defs"]["Row"]
+    assert row_schema["additionalProperties"] is False
+    assert set(row_schema["properties"]) == set(KINDS["bench"]["rows"][0])
+    assert report_schema("bench")["$defs"]["Summary"]["additionalProperties"] is False
+
+
+def test_a_verification_satisfies_its_schema_and_a_wrong_one_is_named() -> None:
+    entry = {
+        "file": "a.onnx",
+        "sha256": "a",
+        "against_sha256": "b",
+        "engine": "openvino cpu fp32",
+        "status": "passed",
+        "numerics": "run",
+        "structure": None,
+        "failure": None,
+        "tolerance": {"max_error": 1e-4, "min_psnr": 100.0, "max_psnr_loss": 0.001},
+        "cases": [{"shape": "1x64x64", "max_error": 0.0, "mean_error": 0.0, "psnr": "inf", "passed": True}],
+        "quality": None,
+    }
+    assert ENTRIES.validate_json(json.dumps([entry]))[0].cases[0].psnr == "inf"
+    with pytest.raises(ValidationError, match=r"0\.status"):
+        ENTRIES.validate_json(json.dumps([entry | {"status": "probably"}]))
