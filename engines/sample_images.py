@@ -10,6 +10,7 @@ import numpy as np
 from engines.runtimes.base import Images
 from mimo.errors import ImageError
 from mimo.images import PHOTO_SUFFIXES, read_rgb
+from mimo.learning.datasets import open_pairs
 from mimo.padding import pad_to
 from mimo.spec import Shape
 
@@ -39,12 +40,8 @@ def list_photographs(folder: Path) -> list[Path]:
 def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """(blurry, sharp) of a folder with ``blur/`` and ``sharp/``; empty without these two.
 
-    Raises :class:`ImageError` for a blurry picture without its partner.
+    Raises :class:`~mimo.errors.DataError` for a picture without its partner.
     """
     if not ((folder / "blur").is_dir() and (folder / "sharp").is_dir()):
         return []
-    pairs = [(path, folder / "sharp" / path.name) for path in list_photographs(folder)]
-    for blurry, sharp in pairs:
-        if not sharp.is_file():
-            raise ImageError(f"{blurry} has no partner {sharp}: add it, or take the picture out of blur/.")
-    return pairs
+    return [(pair.blur, pair.sharp) for pair in open_pairs(folder)]

@@ -12,7 +12,8 @@ from types import FrameType
 class StopSignals:
     """Whether SIGTERM or SIGINT (Ctrl-C) came while :func:`stop_signals` listened."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeated: bool = False) -> None:
+        self._repeated = repeated
         self._came = threading.Event()
         self._before: dict[signal.Signals, signal.Handlers] = {}
 
@@ -37,8 +38,9 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came.set()
-        # The second one acts as it always does.
-        signal.signal(number, self._before[signal.Signals(number)])
+        # The second one acts as it always does, unless somebody sends it on his own account.
+        if not self._repeated:
+            signal.signal(number, self._before[signal.Signals(number)])
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -46,12 +48,15 @@ class StopSignals:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def stop_signals(*, repeated: bool = False) -> Iterator[StopSignals]:
     """Listen for SIGTERM and SIGINT, and put back what was there before.
+
+    ``repeated``: more than one is the same wish. A launcher passes Ctrl-C on to processes that the terminal told already,
+    and ends by itself those that take too long.
 
     Only the main thread of a process can listen; elsewhere nothing is ever received.
     """
-    signals = StopSignals()
+    signals = StopSignals(repeated=repeated)
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return

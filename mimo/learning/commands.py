@@ -115,6 +115,7 @@ def synthesize_command(
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
+    from mimo.learning.datasets import not_regular
     from mimo.learning.synthesis import synthesize
     from mimo.outputs import check_output_folder
 
@@ -124,6 +125,8 @@ def synthesize_command(
     shake = STYLES[style].between(shortest, longest)
     with counting("pairs") as watch:
         made = synthesize(sharp_dir, dst, count, seed, shake=shake, workers=workers, watch=watch)
+    if odd := not_regular(sharp_dir):
+        notes.print(f"{len(odd)} names of photographs are no regular files, and were left out.", soft_wrap=True)
     say(f"{count} pairs in {dst}, {made} of them made now.")
 
 

@@ -22,7 +22,7 @@ from mimo.images import Photo, write_photo
 from mimo.learning.crops import Batch, Pictures, Source, batches, to_device
 from mimo.learning.log import Progress, Report, RunLog, Validated
 from mimo.learning.recipe import Session
-from mimo.learning.state import Learner, read_run
+from mimo.learning.state import Learner, is_tf32, read_run
 from mimo.learning.validation import validate
 from mimo.networks.checkpoint import save_checkpoint
 
@@ -83,9 +83,13 @@ class Course:
         learner, recipe, world = self.learner, self.recipe, self.world
         saved = (learner.step, learner.validated)
         if self.log is not None:
-            facts = {"recipe": recipe.to_json(), "tools": tool_versions("torch"), "device": str(world.device)}
+            facts = {
+                "recipe": recipe.to_json(),
+                "tools": tool_versions("torch"),
+                "device": str(world.device),
+                "tf32": is_tf32(world.device),
+            }
             self.log.run(learner.step, facts | {"processes": world.size, "steps": self.steps, "pairs": self.crops.pairs})
-            write_json(self.out / "recipe.json", recipe.to_json())
         if fresh:
             # Says at once when the folder cannot take a checkpoint, and gives every later error one to name.
             self._save(best=False)
@@ -214,6 +218,8 @@ class Course:
             if best or (not self.validation and learner.step >= self.steps):
                 save_checkpoint(self.out / WEIGHTS, self.recipe.spec, learner.deployed.state_dict(), self._lineage())
             write_bytes(self.out / LAST, packed)
+            # After the checkpoint, which is continued by it: a run that failed before has changed neither.
+            write_json(self.out / "recipe.json", self.recipe.to_json())
         self._rest()
 
     def _rest(self) -> None:

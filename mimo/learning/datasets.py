@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,19 +81,23 @@ def validation_pairs(folder: Path) -> tuple[Pair, ...]:
     return open_pairs(folder / "val") if (folder / "val").is_dir() else ()
 
 
-def digest(*groups: Sequence[Pair | Photograph], hashed: Callable[[Path], str] = sha256_of) -> str:
+def digest(*groups: Sequence[Pair | Photograph]) -> str:
     """SHA-256 of all names and contents, wherever they lie: says whether pictures came, went or were exchanged.
 
-    ``hashed``: the SHA-256 of a file. Raises :class:`DataError` for a file that cannot be read.
+    Raises :class:`DataError` for a file that cannot be read.
     """
+    paths = list(dict.fromkeys(path for group in groups for one in group for path in files_of(one)))
     try:
-        facts = [[[one.name, *(hashed(path) for path in _files(one))] for one in group] for group in groups]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            known = dict(zip(paths, pool.map(sha256_of, paths), strict=True))
+        facts = [[[one.name, *(known[path] for path in files_of(one))] for one in group] for group in groups]
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror or error}.") from error
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _files(one: Pair | Photograph) -> tuple[Path, ...]:
+def files_of(one: Pair | Photograph) -> tuple[Path, ...]:
+    """Where it lies."""
     return (one.blur, one.sharp) if isinstance(one, Pair) else (one.path,)
 
 
@@ -165,16 +170,29 @@ def read_picture(path: Path) -> Samples:
 
 
 def pictures_in(folder: Path) -> dict[str, Path]:
-    """Pictures by name, sorted. An empty file is an error: it is what an interrupted unpacking leaves."""
-    found = {
-        entry.name: entry
-        for entry in sorted(folder.iterdir())
-        if entry.suffix.lower() in PHOTO_SUFFIXES and entry.name[0] != "."
-    }
+    """Pictures by name, sorted: regular files, or links to such. What else has a picture's name is in :func:`not_regular`.
+
+    Raises :class:`DataError` for an empty file, which is what an interrupted unpacking leaves, and for a folder that cannot
+    be read.
+    """
+    found = {entry.name: entry for entry in _named_as_pictures(folder) if entry.is_file()}
     for path in found.values():
-        if path.is_file() and path.stat().st_size == 0:
+        if path.stat().st_size == 0:
             raise DataError(f"{path} is empty: copy or unpack it again.")
     return found
+
+
+def not_regular(folder: Path) -> list[str]:
+    """Names of pictures in ``folder`` that are none: devices, pipes, folders, links that lead nowhere or to themselves."""
+    return [entry.name for entry in _named_as_pictures(folder) if not entry.is_file()]
+
+
+def _named_as_pictures(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    return [entry for entry in entries if entry.suffix.lower() in PHOTO_SUFFIXES and entry.name[0] != "."]
 
 
 def need_folder(folder: Path, parent: Path, expected: Sequence[str], what: str = "") -> Path:

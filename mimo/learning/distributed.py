@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mimo.errors import EngineUnavailable
+from mimo.errors import EngineUnavailable, TrainingError
 from mimo.learning.recipe import Device
 
 # The first process checks every picture while the others wait for it.
@@ -75,27 +75,57 @@ def join(device: Device) -> Iterator[World]:
     """The world that ``torchrun`` describes in the environment; without it, this process alone.
 
     Gradients travel over nccl between GPUs and over gloo between CPUs. Raises
-    :class:`~mimo.errors.EngineUnavailable` when ``device`` is not here. The connections are closed at the end.
+    :class:`~mimo.errors.EngineUnavailable` when ``device`` is not here, :class:`~mimo.errors.TrainingError` when the
+    environment speaks of several processes that nobody launched. The connections are closed at the end.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    size, rank, local_rank = (_number(name, default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))
+    if size > 1 and (missing := [name for name in _LAUNCHER if name not in os.environ]):
+        raise TrainingError(
+            f"WORLD_SIZE is {size}, but {' and '.join(missing)} of a launcher are not set: start with "
+            "torchrun --nproc-per-node N -m mimo train ..., or unset WORLD_SIZE to train in one process."
+        )
+    if not 0 <= rank < max(size, 1):
+        raise TrainingError(f"RANK is {rank}, of WORLD_SIZE {size}: start with torchrun, or unset both.")
     chosen = _device(device, local_rank)
     if size == 1:
         yield World(chosen)
         return
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl", timeout=_PATIENCE, device_id=chosen)
-        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    else:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
-        control = dist.group.WORLD
+    try:
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+            dist.init_process_group("nccl", timeout=_PATIENCE, device_id=chosen)
+            control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        else:
+            dist.init_process_group("gloo", timeout=_PATIENCE)
+            control = dist.group.WORLD
+    except (ValueError, RuntimeError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise TrainingError(
+            f"the {size} processes did not find each other at {place} ({str(error).splitlines()[0]:.120}): start with torchrun."
+        ) from error
     try:
         yield World(chosen, rank, size, control)
     finally:
         # After the loss of a worker there is nobody left to say goodbye to.
         with suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+_LAUNCHER = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as ``torchrun`` started this process and others."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "MASTER_ADDR" in os.environ
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise TrainingError(
+            f"{name} in the environment must be a whole number, got {text!r:.40}: unset it, or start with torchrun."
+        )
+    return int(text)
 
 
 def is_loss_of_worker(error: BaseException) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,16 @@ class RunLog:
     checkpoint, whose steps will come again. Raises :class:`OutputError` when the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, *, after: int, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, *, after: int, tensorboard: bool, say: Callable[[str], None] = lambda text: None) -> None:
+        """``after``: the step of the checkpoint; ``say``: told once when TensorBoard's files cannot be written."""
         self.path = folder / "log.jsonl"
         kept = [line for line in self._lines() if line[0] <= after]
         write_bytes(self.path, b"".join(line + b"\n" for _, line in kept))
-        self._writer = _summary_writer(folder / "tensorboard", after) if tensorboard else None
+        self._say = say
+        self._writer: Any = None
+        if tensorboard:
+            with self._or_without_tensorboard():
+                self._writer = _summary_writer(folder / "tensorboard", after)
         self._sums = np.zeros(4)
         self._steps = 0
 
@@ -102,14 +108,15 @@ class RunLog:
     def add(self, progress: Progress) -> None:
         """Count one update in; :meth:`flush` writes the mean."""
         if self._writer is not None:
-            for name, value in (
-                ("loss/total", progress.loss),
-                ("loss/content", progress.content),
-                ("loss/frequency", progress.frequency),
-                ("learning rate", progress.lr),
-                ("gradient norm", progress.gradient_norm),
-            ):
-                self._writer.add_scalar(name, value, progress.step)
+            with self._or_without_tensorboard():
+                for name, value in (
+                    ("loss/total", progress.loss),
+                    ("loss/content", progress.content),
+                    ("loss/frequency", progress.frequency),
+                    ("learning rate", progress.lr),
+                    ("gradient norm", progress.gradient_norm),
+                ):
+                    self._writer.add_scalar(name, value, progress.step)
         self._sums += (progress.loss, progress.content, progress.frequency, progress.gradient_norm)
         self._steps += 1
 
@@ -139,17 +146,28 @@ class RunLog:
         harm = {"sharp_psnr": result.sharp_psnr, "sharp_lowest": result.sharp_lowest}
         self._append({"kind": "val", "step": result.step, **values, **harm})
         if self._writer is not None:
-            self._writer.add_scalar("validation/PSNR", result.psnr, result.step)
-            self._writer.add_scalar("validation/SSIM", result.ssim, result.step)
-            self._writer.add_scalar("validation/PSNR of sharp pictures to themselves", result.sharp_psnr, result.step)
-            if result.strip is not None:
-                self._writer.add_image("blurry | restored | sharp", result.strip, result.step, dataformats="HWC")
-            self._writer.flush()
+            with self._or_without_tensorboard():
+                self._writer.add_scalar("validation/PSNR", result.psnr, result.step)
+                self._writer.add_scalar("validation/SSIM", result.ssim, result.step)
+                self._writer.add_scalar("validation/PSNR of sharp pictures to themselves", result.sharp_psnr, result.step)
+                if result.strip is not None:
+                    self._writer.add_image("blurry | restored | sharp", result.strip, result.step, dataformats="HWC")
+                self._writer.flush()
 
     def close(self) -> None:
         """End the TensorBoard file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._or_without_tensorboard():
+                self._writer.close()
+
+    @contextmanager
+    def _or_without_tensorboard(self) -> Iterator[None]:
+        """A disk that is full for a curve is no reason to stop learning: it is said once, and log.jsonl goes on."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            self._say(f"TensorBoard's files cannot be written ({error.strerror or error}); log.jsonl has the curve.")
 
     def _append(self, row: dict[str, Any]) -> None:
         finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}

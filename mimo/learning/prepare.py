@@ -7,6 +7,7 @@ aside for validation: neighbouring frames are nearly the same picture.
 from __future__ import annotations
 
 import errno
+import filecmp
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import Literal
 
 from mimo.errors import DataError, OutputError
 from mimo.files import atomic, cause_of, write_json
-from mimo.learning.datasets import Watch, found_in, need_folder, need_same_names, open_pairs, pictures_in, some
+from mimo.learning.datasets import Watch, found_in, need_folder, need_same_names, not_regular, open_pairs, pictures_in, some
 
 RECORD = "prepared.json"
 """In a prepared folder: from which dataset it was made, with what settings, and what it holds."""
@@ -40,6 +41,9 @@ class Prepared:
     placed: Mapping[Literal["linked", "copied", "kept"], int]
     """Files by what was done; ``kept`` stood there already."""
 
+    left_out: int = 0
+    """Names of pictures in the source that are no regular files: devices, pipes, links that lead nowhere."""
+
     @property
     def complete(self) -> bool:
         """Whether every split has as many pairs as the published dataset."""
@@ -51,7 +55,13 @@ class Prepared:
             aside = self.counts.get("val", 0) if split == "train" else 0
             part = f"{split} {self._found(split)} of {number} pairs"
             parts.append(f"{part} ({aside} of them set aside in val)" if aside else part)
-        return f"{self.dataset}: {', '.join(parts)}" + ("." if self.complete else ": this is not the whole dataset.")
+        return (
+            f"{self.dataset}: {', '.join(parts)}" + ("." if self.complete else ": this is not the whole dataset.") + self._odd
+        )
+
+    @property
+    def _odd(self) -> str:
+        return f" {self.left_out} names of pictures are no regular files, and were left out." if self.left_out else ""
 
     def _found(self, split: str) -> int:
         return self.counts.get(split, 0) + (self.counts.get("val", 0) if split == "train" else 0)
@@ -224,7 +234,8 @@ def _place(
             )
     counts = {split: len(sources) for split, sources in splits.items() if sources}
     write_json(dst / RECORD, {**made_from, "pairs": counts})
-    return Prepared(dataset, counts, expected, placed)
+    left_out = sum(len(not_regular(folder)) for folder in {source_path.parent for source_path, _ in todo})
+    return Prepared(dataset, counts, expected, placed, left_out)
 
 
 def _same_settings(dst: Path, made_from: Mapping[str, object]) -> None:
@@ -241,12 +252,12 @@ def _same_settings(dst: Path, made_from: Mapping[str, object]) -> None:
 
 
 def _put(source: Path, target: Path) -> Literal["linked", "copied", "kept"]:
-    """Bring ``target`` to ``source``'s content; a target of the same size is taken for done, for it was put whole."""
+    """Bring ``target`` to ``source``'s content; a target of the same content is done already."""
     source = source.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            if source.samefile(target) or source.stat().st_size == target.stat().st_size:
+            if source.samefile(target) or filecmp.cmp(source, target, shallow=False):
                 return "kept"
             target.unlink()
         target.hardlink_to(source)

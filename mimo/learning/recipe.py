@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mimo.errors import TrainingError
+from mimo.errors import MimoError, TrainingError
 from mimo.learning.styles import LENGTHS, LONGEST, SHORTEST, STYLES, Shake, Style
 from mimo.networks.registry import spec_from_json
 from mimo.spec import SMALLEST_SIDE, ModelSpec
@@ -192,15 +193,18 @@ class Recipe:
         """The inverse of :meth:`to_json`. Raises :class:`TrainingError` for what is no recipe of this version."""
         names = {field.name for field in fields(cls)}
         try:
+            # Also refuses what is no number: JSON has none.
+            json.dumps(values, allow_nan=False)
             if unknown := values.keys() - names:
                 raise KeyError(*sorted(unknown))
             paths = {name: None if values[name] is None else Path(values[name]) for name in ("validation", "init")}
             folders = {name: tuple(Path(path) for path in values.get(name, ())) for name in ("data", "photographs")}
             rest = {"spec": spec_from_json(values["spec"]), **folders, "augment": tuple(values["augment"])}
             return cls(**{**values, **paths, **rest})
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, MimoError, RecursionError) as error:
             raise TrainingError(
-                f"this run was made by another version of mimo ({error!r}): continue it with that one."
+                f"this run was made by another version of mimo, or its recipe is damaged ({error!r:.120}): continue with that, "
+                "or begin a new run with --init."
             ) from error
 
 

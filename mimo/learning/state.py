@@ -24,6 +24,11 @@ from mimo.networks.registry import build
 from mimo.spec import ModelSpec
 
 FORMAT = 1
+# What a run's file holds, and as what.
+_PARTS: dict[str, tuple[type, ...]] = {
+    "model": (dict,), "raw": (dict, type(None)), "averaged": (int,), "optimizer": (dict,), "scaler": (dict,),
+    "position": (dict,), "best": (dict,), "watchdog": (list,), "random": (list,), "recipe": (dict,), "data": (str,),
+}  # fmt: skip
 _AMP = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -80,6 +85,10 @@ class Learner:
         if world.device.type == "cuda":
             # Every batch has the same size, so the fastest algorithms are worth looking for once.
             torch.backends.cudnn.benchmark = True
+        if recipe.amp == "off":
+            # torch's own default is TF32, 10 bits of a mantissa's 23, in every convolution on a GPU.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
 
         # The same weights in every process, then random numbers (dropout) of each one's own.
         torch.manual_seed(recipe.seed)
@@ -178,7 +187,19 @@ class Learner:
         return packed.getvalue()
 
     def unpack(self, content: Mapping[str, Any]) -> None:
-        """Continue from what :func:`read_run` read, to the bit when there are as many processes as there were."""
+        """Continue from what :func:`read_run` read, to the bit when there are as many processes as there were.
+
+        Raises :class:`TrainingError` when a part of it is not what this network and optimizer have.
+        """
+        try:
+            self._unpack(content)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise TrainingError(
+                f"the checkpoint of the run is damaged or another network's ({str(error).splitlines()[0]:.100}): continue with "
+                "--init from best.pt or weights.safetensors beside it."
+            ) from error
+
+    def _unpack(self, content: Mapping[str, Any]) -> None:
         self.network.load_state_dict(content["model"] if content["raw"] is None else content["raw"])
         if self.average is not None:
             self.average.module.load_state_dict(content["model"])
@@ -196,6 +217,11 @@ class Learner:
                 torch.cuda.set_rng_state(random["cuda"], self.world.device)
 
 
+def is_tf32(device: torch.device) -> bool:
+    """Whether convolutions of float32 on ``device`` are computed in TF32."""
+    return device.type == "cuda" and torch.backends.cudnn.allow_tf32
+
+
 def _initial(path: Path, spec: ModelSpec) -> Checkpoint:
     checkpoint = load_checkpoint(path)
     if checkpoint.spec != spec:
@@ -211,10 +237,15 @@ def read_run(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise TrainingError(f"{path} has format {content['format']}, this version reads {FORMAT}: update mimo.")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
+        for name, types in _PARTS.items():
+            if not isinstance(content[name], types):
+                raise TypeError(f"{name} is of another type")
+        if len([float(number) for number in content["watchdog"]]) != 3 or not content["random"]:
+            raise ValueError("numbers are missing")
+        int(content["position"]["step"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise TrainingError(
             f"{path} is damaged or no checkpoint of a run ({error!s:.100}): continue with --init from best.pt or "
             "weights.safetensors beside it."
         ) from error
-    assert isinstance(content, dict)
-    return content
+    return dict(content)

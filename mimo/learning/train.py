@@ -18,8 +18,9 @@ import torch
 from mimo.errors import TrainingError
 from mimo.learning.course import LAST, Course, Outcome, good
 from mimo.learning.crops import Pictures
-from mimo.learning.datasets import digest
-from mimo.learning.distributed import World, is_loss_of_worker, join
+from mimo.learning.datasets import Pair, Photograph, digest, files_of, not_regular
+from mimo.learning.distributed import World, is_launched, is_loss_of_worker, join
+from mimo.learning.lock import locked
 from mimo.learning.log import Checking, Note, Report, RunLog, tensorboard_is_installed
 from mimo.learning.recipe import Recipe, Session
 from mimo.learning.sources import learnt_pictures, source_of, validation_of
@@ -38,8 +39,7 @@ def train(recipe: Recipe, out: Path, session: Session | None = None, report: Rep
     lost, and then names the last good checkpoint; :class:`~mimo.errors.DataError` for pairs that cannot be used, before
     anything is learnt; :class:`~mimo.errors.CheckpointError`, :class:`~mimo.errors.OutputError`.
     """
-    if (out / LAST).exists():
-        raise TrainingError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out.")
+    _need_new(out)
     return _run(recipe.anywhere(), out, session or Session(), report, resumed=False)
 
 
@@ -57,7 +57,7 @@ def resume(
     """Continue the run in ``out`` from ``last.pt``, to the bit on a CPU as if it had never been interrupted.
 
     ``epochs`` or ``iterations`` move the end of the run; ``data``, ``photographs`` and ``validation`` say where the same
-    pictures lie now. As for :func:`train` otherwise; also raises :class:`TrainingError` when there is no run, or the
+    pictures lie now. As for :func:`train` otherwise; also raises     :class:`TrainingError` when there is no run, or the
     pictures are no longer those that it began with.
     """
     recipe = Recipe.from_json(read_run(out / LAST)["recipe"])
@@ -75,13 +75,22 @@ def resume(
     return _run(recipe, out, session or Session(), report, resumed=True)
 
 
+def _need_new(out: Path) -> None:
+    if (out / LAST).exists():
+        raise TrainingError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out.")
+
+
 def _run(recipe: Recipe, out: Path, session: Session, report: Report, *, resumed: bool) -> Outcome:
     deadline = time.monotonic() + 60 * session.max_minutes if session.max_minutes else None
-    with stop_signals() as signals, join(session.device) as world:
+    with stop_signals(repeated=is_launched()) as signals, join(session.device) as world:
         if not world.writer:
             report = _silent
         try:
             with ExitStack() as stack:
+                if world.writer:
+                    stack.enter_context(locked(out))
+                    if not resumed:
+                        _need_new(out)
                 course = _prepared(recipe, out, session, world, report, signals=signals, deadline=deadline, resumed=resumed)
                 if course.log is not None:
                     stack.callback(course.log.close)
@@ -108,6 +117,7 @@ def _prepared(
 ) -> Course:
     """Everything read, checked and built; nothing in ``out`` has changed when this raises."""
     (training, photographs), validation = learnt_pictures(recipe), validation_of(recipe)
+    everything: tuple[Pair | Photograph, ...] = (*training, *photographs, *validation)
     data = digest(training, photographs, validation)
     content = read_run(out / LAST) if resumed else None
     if content is not None and content["data"] != data:
@@ -115,6 +125,8 @@ def _prepared(
             f"the pictures have changed since {out / LAST} was written: bring them back, or begin a new run on the new "
             f"ones with --init {out / LAST}."
         )
+    if odd := sum(len(not_regular(folder)) for folder in {path.parent for one in everything for path in files_of(one)}):
+        report(Note(f"{odd} names of pictures are no regular files, and were left out."))
     if not validation:
         report(Note("No validation pictures: the weights of the last step are taken, whether or not they are the best."))
 
@@ -125,7 +137,7 @@ def _prepared(
         report(Checking(done, of))
 
     pictures = Pictures(
-        (*training, *photographs, *validation),
+        everything,
         int(session.cache_gib * 2**30) // world.size,
         smallest=recipe.patch_size,
         cropped=len(training) + len(photographs),
@@ -146,7 +158,9 @@ def _prepared(
             report(Note(f"Begun with {len(content['random'])} processes, continued with {world.size}: not to the bit."))
     judged = range(len(pictures) - len(validation), len(pictures))
     tensorboard = _tensorboard(session, report)
-    log = RunLog(out, after=learner.step, tensorboard=tensorboard) if world.writer else None
+    log = None
+    if world.writer:
+        log = RunLog(out, after=learner.step, tensorboard=tensorboard, say=lambda text: report(Note(text)))
     return Course(learner, crops, pictures, judged, out, session, deadline, data, log, report)
 
 

@@ -60,10 +60,11 @@ def validate(
     """
     was_training = network.training
     network.eval()
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False)
     scores: list[tuple[int, Future[tuple[float, float, float]]]] = []
     rows: list[Samples] = []
     try:
-        with ThreadPoolExecutor(2) as pool:
+        with exact, ThreadPoolExecutor(2) as pool:
             # As many rounds in every process, so that all of them ask each other equally often.
             for start in range(0, len(places), world.size):
                 if world.highest(int(interrupted())):

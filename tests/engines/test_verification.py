@@ -26,7 +26,7 @@ from engines.verification import (
 )
 from mimo.artifact import open_artifact, sidecar_of
 from mimo.bundled import PHOTOGRAPHS
-from mimo.errors import ImageError
+from mimo.errors import DataError, ImageError
 from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.tiny import Tiny
@@ -177,5 +177,5 @@ def test_photographs_as_input(tmp_path: Path) -> None:
     (tmp_path / "blur").mkdir()
     (tmp_path / "sharp").mkdir()
     shutil.copy(photographs[0], tmp_path / "blur")
-    with pytest.raises(ImageError, match="no partner"):
+    with pytest.raises(DataError, match="no partner"):
         list_pairs(tmp_path)
