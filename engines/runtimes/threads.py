@@ -27,7 +27,8 @@ class Threads:
         """What to tell whoever reads the numbers; None when all cores are used."""
         if self.count == self.cores:
             return None
-        return f"computing with {self.count} of {self.cores} usable cores, as {self.source} says"
+        why = "as asked" if self.source == "asked" else f"as {self.source} says"
+        return f"computing with {self.count} threads on {self.cores} usable cores, {why}"
 
 
 def threads_for(
