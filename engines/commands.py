@@ -176,8 +176,6 @@ def deblur_command(
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
 
-    if not 0 <= strength <= 1:  # Not a number passes the bounds of the option.
-        raise MimoError(f"--strength must be from 0 to 1, got {strength}.")
     source = model or _bundled_model(engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))

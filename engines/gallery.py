@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import pyvips
 
 from engines.evaluation import Evaluation, PictureScore, Scores, Step, Summary
 from mimo.files import write_text
+from mimo.images import preview
 from mimo.metrics import DESCRIPTIONS, LABELS, METRICS, Rectangles, text
 from mimo.wording import one_line
 
@@ -84,10 +84,7 @@ def _data_url(picture: Rectangles) -> str:
     for top in range(0, height, rows):
         strip = picture.crop(slice(top, top + rows), slice(None))
         samples[top : top + rows] = np.rint(strip * np.float32(255)).transpose(1, 2, 0)
-    image = pyvips.Image.new_from_memory(samples, width, height, 3, "uchar").copy(interpretation="srgb")
-    if max(height, width) > _LONGEST_SIDE:
-        image = image.resize(_LONGEST_SIDE / max(height, width))
-    return "data:image/webp;base64," + base64.b64encode(image.webpsave_buffer(Q=_QUALITY)).decode()
+    return "data:image/webp;base64," + base64.b64encode(preview(samples, _LONGEST_SIDE, _QUALITY)).decode()
 
 
 def _figure(slide: _Slide, metrics: tuple[str, ...]) -> str:

@@ -290,6 +290,18 @@ def _bytes_of(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
 
 
+def preview(samples: NDArray[np.uint8], longest_side: int, quality: int) -> bytes:
+    """(H,W,3) as a lossy WebP, shrunk to ``longest_side`` where it is larger. Raises :class:`ImageError`."""
+    height, width, bands = samples.shape
+    with _vips_errors("a preview could not be encoded", "leave the page (--html) out."):
+        image = _vips().Image.new_from_memory(np.ascontiguousarray(samples), width, height, bands, "uchar")
+        image = image.copy(interpretation="srgb")
+        if max(height, width) > longest_side:
+            image = image.resize(longest_side / max(height, width))
+        encoded: bytes = image.webpsave_buffer(Q=quality)
+    return encoded
+
+
 @contextmanager
 def _vips_errors(what: str, cure: str) -> Iterator[None]:
     """Whatever libvips or its binding raises becomes an :class:`ImageError`."""

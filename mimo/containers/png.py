@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mimo.containers import exif, xmp
+from mimo.containers import exif, raw_profile, xmp
 from mimo.containers.change import Carried, Change, Notes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -122,6 +122,8 @@ def _patched(chunk: Chunk, change: Change, notes: Notes) -> Chunk | None:
         head = 6 if chunk.data.startswith(b"Exif\0\0") else 0
         block = exif.patched(chunk.data[head:], change, notes)
         return Chunk(b"eXIf", chunk.data[:head] + block) if block else None
+    if chunk.name in (b"tEXt", b"zTXt"):
+        return Chunk(chunk.name, raw_profile.patched(chunk.name, chunk.data, change, notes))
     if change.sideways and chunk.name == b"pHYs" and len(chunk.data) == 9:
         return Chunk(b"pHYs", chunk.data[4:8] + chunk.data[:4] + chunk.data[8:])
     packet = _packet(chunk)

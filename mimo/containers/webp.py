@@ -32,7 +32,7 @@ def parse(data: bytes) -> Iterator[Chunk]:
 
 def is_lossless(data: bytes) -> bool:
     """Whether the pixels are coded without loss."""
-    return any(name == b"VP8L" for name, _ in parse(data))
+    return any(name == b"VP8L" or (name == b"ANMF" and b"VP8L" in body[16:28]) for name, body in parse(data))
 
 
 def rebuilt(source: bytes, picture: bytes, change: Change, notes: Notes) -> bytes:
@@ -41,8 +41,10 @@ def rebuilt(source: bytes, picture: bytes, change: Change, notes: Notes) -> byte
     extended = False
     pixels = [chunk for chunk in parse(picture) if chunk[0] in _PICTURE]
     for name, data in parse(source):
-        if name in _PICTURE:
+        if name in _PICTURE or name == b"ANMF":  # the only frame of what could have been an animation
             chunks, pixels = chunks + pixels, []
+        elif name == b"ANIM":
+            continue
         elif name == b"VP8X":
             extended = True
         elif name == b"EXIF":
@@ -69,7 +71,7 @@ def extracted(source: bytes) -> Carried:
             carried.xmp = data
         elif name == b"ICCP":
             carried.icc = data
-        elif name not in _PICTURE and name != b"VP8X":
+        elif name not in _PICTURE and name not in (b"VP8X", b"ANIM", b"ANMF"):
             carried.others.append(name.decode("ascii", "replace").strip())
     return carried
 

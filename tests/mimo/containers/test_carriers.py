@@ -507,3 +507,35 @@ def test_between_formats_what_has_no_place_is_said() -> None:
     result = through(png_with(chunk(b"gAMA", struct.pack(">I", 100000)), chunk(b"tEXt", b"a\0b")), "jpeg")
     assert result.notes == ("gAMA, for which JPEG has no place", "tEXt, for which JPEG has no place")
     assert jpeg_segments(result.data) == []
+
+
+def test_an_animation_of_one_frame_becomes_a_still() -> None:
+    frame = webp_chunks(saved("webp", lossless=True))[b"VP8L"]
+    size = struct.pack("<I", WIDTH - 1)[:3] + struct.pack("<I", HEIGHT - 1)[:3]
+    moving = riff(b"ANIM", bytes(6)) + riff(b"ANMF", bytes(6) + size + bytes(4) + riff(b"VP8L", frame))
+    body = b"WEBP" + riff(b"VP8X", b"\x0a\0\0\0" + size) + moving + riff(b"EXIF", exif())
+    result = through(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert list(webp_chunks(result.data)) == [b"VP8X", b"VP8L", b"EXIF"]
+    assert webp_chunks(result.data)[b"VP8X"][0] & 0x0A == 0x08
+    with Image.open(io.BytesIO(result.data)) as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels())
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize("keyword", [b"exif", b"APP1"])
+def test_a_raw_profile_is_turned_with_the_picture_and_else_kept(name: bytes, keyword: bytes) -> None:
+    def raw(orientation: int, width: int, height: int) -> bytes:
+        block = bytearray(b"Exif\0\0" + exif(orientation))
+        if (width, height) != (WIDTH, HEIGHT):
+            block = bytearray(b"Exif\0\0" + TURNED)
+        text = b"\nexif\n" + f"{len(block):8d}\n".encode()
+        text += b"\n".join(bytes(block[at : at + 36]).hex().encode() for at in range(0, len(block), 36)) + b"\n"
+        body = b"Raw profile type " + keyword + b"\0"
+        return chunk(name, body + (text if name == b"tEXt" else b"\0" + zlib.compress(text)))
+
+    (turned_segment,) = jpeg_segments(through(jpeg_with(segment(0xE1, b"Exif\0\0" + exif(6)))).data)
+    TURNED = turned_segment[10:]  # noqa: N806
+    upright = raw(1, WIDTH, HEIGHT)
+    assert upright in through(png_with(upright)).data
+    result = through(png_with(chunk(b"eXIf", exif(6)), raw(6, WIDTH, HEIGHT)))
+    assert raw(1, HEIGHT, WIDTH) in result.data and result.notes == ()
