@@ -14,6 +14,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mimo needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,torch,train,weights,tensorrt-rtx,dev]'
+	# Without its dependencies: torchvision, which it imports, comes for CUDA builds of torch only, and would bring one.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps spandrel einops torchvision
 	touch $@
 
 # The four steps as a person types them, then the photographs. Verification ends with 3 where there is no GPU to run the

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,13 +25,14 @@ from benchmarks.measurement import (
     measure,
 )
 from benchmarks.memory import Memory, PeakMemory
+from benchmarks.recorded import checked_as
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
 from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import kind_at, open_engine
 from engines.runtimes.table import Precision, choose, runtimes_for
 from engines.sample_images import photograph_batch
-from mimo.artifact import open_artifact, verification_of
+from mimo.artifact import open_artifact
 from mimo.errors import ArtifactError, MimoError
 from mimo.files import write_json
 from mimo.formats import hash_of
@@ -325,48 +324,10 @@ def speedup(row: Row, rows: Sequence[Row]) -> float | None:
     return baseline.summary.median / row.summary.median
 
 
-def checked_as(path: Path, sha256: str, engine: str) -> tuple[Verified, Psnr | None]:
-    """``verified``, ``FAILED`` or ``UNVERIFIED``, and the PSNR found then, from the reports that mimo verify left.
-
-    A checkpoint's own PSNR stands in the reports of what was made from it, in the same folder or below the current one.
-    """
-    if kind_of(path) == "checkpoint":
-        for report in sorted(Path.cwd().glob("*.verification.json")):
-            for entry in _entries(report):
-                if entry.get("against_sha256") == sha256 and (quality := entry.get("quality")):
-                    return "UNVERIFIED", _quality(quality, "reference")
-        return "UNVERIFIED", None
-    found = [
-        entry for entry in _entries(verification_of(path)) if (entry.get("sha256"), entry.get("engine")) == (sha256, engine)
-    ]
-    if not found:
-        return "UNVERIFIED", None
-    said: dict[str, Verified] = {"passed": "verified", "failed": "FAILED"}
-    status = said.get(found[0].get("status", ""), "UNVERIFIED")
-    quality = found[0].get("quality")
-    return status, _quality(quality, "candidate") if quality else None
-
-
 def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[Verified, Psnr | None]:
     """How the row of ``engine`` is verified, and its PSNR: FP32 in PyTorch is what the others are verified against."""
     verified, quality = checked_as(job.path, sha256 or "", engine.name)
     return ("reference" if job.runtime == "pytorch" and engine.compute == "fp32" else verified), quality
-
-
-def _quality(found: Mapping[str, Any], which: str) -> Psnr | None:
-    value = found.get(which)
-    if not isinstance(value, float) or not math.isfinite(value):
-        return None
-    return Psnr(decibel=value, source=f"{found.get('pictures')} pairs, mimo verify")
-
-
-def _entries(report: Path) -> list[dict[str, Any]]:
-    """The entries of a verification report; none when it is missing or damaged, which makes nothing verified."""
-    try:
-        entries = json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:

@@ -274,14 +274,19 @@ def _table(title: str | None, first: str, *others: str) -> Table:
 
 def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
     """What does not fit the table, in rich's markup: quality against the truth, structure, what was not run and why."""
+    from engines.verification import PYTORCH
+
     for one in results:
         file = literal(one.artifact.path.name)
+        source = "PyTorch" if one.reference == PYTORCH else "the graph itself"
         if (quality := one.quality) is not None:
             yield (
                 f"{file} on {one.engine}: mean PSNR over {quality.pictures} pairs: blurry {quality.blurry:.3f} dB, "
-                f"PyTorch {quality.reference:.3f} dB, this engine {quality.candidate:.3f} dB: "
+                f"{source} {quality.reference:.3f} dB, this engine {quality.candidate:.3f} dB: "
                 + _coloured("passed" if quality.passed else "failed")
             )
+        if one.reference != PYTORCH and one.cases:
+            yield f"{file} on {one.engine}: compared with {literal(one.reference)}, not with PyTorch."
         if one.structure:
             yield f"{file}: {literal(one.structure)}"
         if one.not_run:

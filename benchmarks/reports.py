@@ -29,7 +29,7 @@ from mimo.spec import Shape
 
 SCHEMA: Literal[2] = 2
 
-Verified = Literal["verified", "FAILED", "UNVERIFIED", "reference", "-"]
+Verified = Literal["verified", "as adopted", "FAILED", "UNVERIFIED", "reference", "-"]
 """What ``mimo verify`` said of the artifact; ``reference``: FP32 in PyTorch; ``-``: it did not run."""
 
 

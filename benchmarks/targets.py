@@ -11,7 +11,8 @@ from typing import get_args
 from benchmarks.bench import Job, job_on, jobs_for
 from engines.options import EngineChoice, PrecisionChoice
 from engines.runtimes.table import Runtime, runtime_info
-from mimo.bundled import WEIGHTS
+from mimo.artifact import open_artifact
+from mimo.bundled import WEIGHTS, checkpoint_of, given_file
 from mimo.errors import MimoError
 from mimo.terminal import artifacts_here
 
@@ -27,7 +28,7 @@ def bench_jobs(
     if targets:
         chosen = [_target(target, engine) for target in targets]
     else:
-        chosen = [(path, engine) for path in (against or WEIGHTS, *artifacts_here())]
+        chosen = [(path, engine) for path in (*_checkpoints(against), *artifacts_here())]
     jobs = []
     for path, runtime in chosen:
         possible = jobs_for(path)
@@ -40,6 +41,15 @@ def bench_jobs(
     if not jobs:
         raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
     return [replace(job, precision=precision, threads=threads) for job in jobs]
+
+
+def _checkpoints(against: Path | None) -> list[Path]:
+    """What the artifacts in this folder are compared with: the checkpoints they were made from, where these can be found."""
+    if against is not None:
+        return [given_file(against)]
+    behind = {artifact.checkpoint_sha256: artifact for path in artifacts_here() if (artifact := open_artifact(path))}
+    found = [checkpoint_of(sha256, artifact.path.parent) for sha256, artifact in behind.items()]
+    return [path for path in found if path] or ([] if behind else [WEIGHTS])
 
 
 def one_job(target: str, precision: PrecisionChoice = "auto", threads: int | None = None) -> Job:
@@ -77,8 +87,8 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
     """``FILE`` or ``FILE@RUNTIME``; a file whose own name ends so is taken as it is."""
     name, at, runtime = target.rpartition("@")
     if not at or Path(target).exists():
-        return Path(target), engine
+        return given_file(Path(target)), engine
     for choice in get_args(EngineChoice):
         if choice == runtime:
-            return Path(name), choice
+            return given_file(Path(name)), choice
     raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")

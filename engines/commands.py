@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ import typer
 
 from engines.options import Device, Engine, EngineChoice, OneRuntime, Precision, PrecisionChoice, Threads, chosen_threads
 from engines.runtimes.table import TensorRT
-from mimo.bundled import given_checkpoint
+from mimo.bundled import given_file
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape, ShapeRange
 from mimo.terminal import (
@@ -23,7 +24,6 @@ from mimo.terminal import (
     ProtocolChoice,
     artifacts_here,
     bar,
-    need_torch,
     notes,
     print_artifact,
     report_failure,
@@ -176,7 +176,7 @@ def deblur_command(
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
 
-    source = model or _bundled_model(engine)
+    source = _model(model, engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
     with runner, bar() as progress:
@@ -243,7 +243,7 @@ def eval_command(
     from mimo.bundled import PHOTOGRAPHS, WEIGHTS
     from mimo.outputs import check_outputs
 
-    source = model or WEIGHTS
+    source = given_file(model) if model else WEIGHTS
     check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [source, data or PHOTOGRAPHS])
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
@@ -323,11 +323,16 @@ def _only_fp32_onnx() -> Artifact:
             raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in found)}): name one.")
 
 
-def _bundled_model(engine: EngineChoice) -> Path:
-    """The bundled weights as a file that ``engine`` runs: themselves for PyTorch, else as ONNX, which needs no torch."""
-    from mimo.bundled import GRAPHS, WEIGHTS
+def _model(model: Path | None, engine: EngineChoice) -> Path:
+    """The file that was named, or bundled weights, by their network's name or by default, as a file that ``engine`` runs.
 
-    return WEIGHTS if engine == "pytorch" else GRAPHS[WEIGHTS.stem]
+    For PyTorch that is the weights themselves, else they as ONNX, which needs no torch.
+    """
+    from mimo.bundled import GRAPHS, SHIPPED, WEIGHTS
+
+    found = given_file(model) if model else WEIGHTS
+    bundled = found != model and found in SHIPPED.values()
+    return GRAPHS[found.stem] if bundled and engine != "pytorch" else found
 
 
 def _verify(
@@ -340,10 +345,11 @@ def _verify(
     optimum: Shape,
 ) -> Iterator[Verification]:
     from benchmarks.bench import jobs_for
+    from engines.references import References
     from engines.runtimes.opening import open_engine
     from engines.runtimes.table import runtime_info
     from engines.sample_images import list_pairs, list_photographs
-    from engines.verification import Reference, verify_numerics, verify_structure
+    from engines.verification import verify_numerics, verify_structure
     from mimo.artifact import open_artifact
     from mimo.bundled import PHOTOGRAPHS
     from mimo.errors import EngineUnavailable
@@ -352,20 +358,12 @@ def _verify(
     artifacts = [open_artifact(path) for path in paths]
     photographs = list_photographs(images or PHOTOGRAPHS)
     pairs = list_pairs(images) if images else []
-    need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
-    checkpoint = given_checkpoint(against)
-    from engines.runtimes.pytorch import PyTorchEngine  # after what says that torch is missing
-
+    references = References(against, threads)
     for artifact in artifacts:
-        if artifact.checkpoint_sha256 != checkpoint.sha256:
-            raise ArtifactError(
-                f"{artifact.path.name} was made from another checkpoint (sha256 {artifact.checkpoint_sha256[:12]}) than "
-                f"{checkpoint.path.name} ({checkpoint.sha256[:12]}): name its own with --against."
-            )
-    device: Literal["cpu", "cuda"] = "cuda" if runtime_info("pytorch").has_cuda() else "cpu"
+        references.check(artifact)
     with working("verifying") as say:
-        reference = Reference(PyTorchEngine(checkpoint, device, threads=threads))
         for artifact in artifacts:
+            reference = references.of(artifact)
             for job in jobs_for(artifact.path):
                 if choice not in ("auto", job.runtime):
                     continue
@@ -379,9 +377,18 @@ def _verify(
                         raise
                     say(f"{artifact.path.name}: structure")
                     has_gpu = runtime_info(job.runtime).has_cuda()
-                    yield verify_structure(artifact, checkpoint.sha256, str(error) if has_gpu else "no GPU")
+                    found = verify_structure(artifact, artifact.checkpoint_sha256, str(error) if has_gpu else "no GPU")
+                    yield replace(found, reference=reference.name)
                     continue
                 with engine:
-                    yield verify_numerics(
-                        artifact, engine, reference, checkpoint.sha256, photographs, optimum=optimum, pairs=pairs, progress=say
+                    found = verify_numerics(
+                        artifact,
+                        engine,
+                        reference,
+                        artifact.checkpoint_sha256,
+                        photographs,
+                        optimum=optimum,
+                        pairs=pairs,
+                        progress=say,
                     )
+                    yield replace(found, reference=reference.name)

@@ -33,6 +33,9 @@ from mimo.spec import SMALLEST_SIDE, Shape
 
 Status = Literal["passed", "failed", "not run"]
 
+PYTORCH = "PyTorch FP32"
+"""The reference of everything that was made from a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -98,6 +101,8 @@ class Verification:
     """Why the numerics were not run."""
     failure: str | None = None
     """Why it failed, when that is not in the cases."""
+    reference: str = PYTORCH
+    """What it was compared with."""
 
     @property
     def status(self) -> Status:
@@ -114,6 +119,7 @@ class Verification:
             "file": self.artifact.path.name,
             "sha256": self.artifact.sha256,
             "against_sha256": self.against_sha256,
+            "reference": self.reference,
             "engine": self.engine,
             "status": self.status,
             "numerics": f"not run ({self.not_run})" if self.not_run else "run",
@@ -139,23 +145,24 @@ def cases_for(artifact: Artifact, optimum: Shape) -> list[Shape]:
     An engine gives the first two from its profile; those of the others that it excludes are left out.
     """
     multiple, shapes = artifact.spec.size_multiple, artifact.shapes
-    smallest = shapes.min if shapes else Shape(1, SMALLEST_SIDE, SMALLEST_SIDE)
+    smallest = shapes.min if shapes else Shape(1, SMALLEST_SIDE, SMALLEST_SIDE).padded(multiple)
     wanted = [
         smallest,
         shapes.opt if shapes else optimum.padded(multiple),
         Shape(1, 45 * multiple, 81 * multiple),
-        Shape(2, 128, 192),
+        Shape(2, 128, 192).padded(multiple),
     ]
     return [shape for shape in dict.fromkeys(wanted) if shapes is None or shape in shapes]
 
 
 class Reference:
-    """PyTorch FP32, run once per input however many artifacts are compared with it."""
+    """PyTorch FP32, or an adopted graph itself: run once per input however many artifacts are compared with it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = PYTORCH) -> None:
         self._engine = engine
         self._known: dict[bytes, Images] = {}
-        self.name = engine.name
+        self.name = name
+        """What a report says it was compared with."""
 
     def __call__(self, images: Images) -> Images:
         key = repr(images.shape).encode() + images.tobytes()

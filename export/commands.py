@@ -1,4 +1,4 @@
-"""Commands of this room: export."""
+"""Commands of this room: export, adopt."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal, assert_never
 
 import typer
+from rich.markup import escape
 
 from mimo.bundled import given_checkpoint
 from mimo.errors import MimoError
-from mimo.terminal import need_torch, print_artifact, working
+from mimo.terminal import need_torch, notes, print_artifact, screen, working
 
 app = typer.Typer()
 
@@ -21,7 +22,8 @@ def export_command(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="A .pkl or .safetensors, or mimo-unet-small for those of ours; by default mimo-unet, which ships with mimo.",
+            help="A checkpoint of any network mimo knows, or mimo-unet-small for those of ours; by default mimo-unet, "
+            "which ships with mimo.",
             show_default=False,
         ),
     ] = None,
@@ -39,6 +41,8 @@ def export_command(
     need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
     with working("loading the checkpoint"):
         source = given_checkpoint(checkpoint)
+    for remark in source.remarks:
+        notes.print(escape(remark), soft_wrap=True)
     match to:
         case "onnx":
             from export.to_onnx import export_onnx
@@ -54,3 +58,25 @@ def export_command(
         case _:
             assert_never(to)
     print_artifact(artifact)
+
+
+@app.command("adopt")
+def adopt_command(
+    graph: Annotated[Path, typer.Argument(help="An ONNX file from elsewhere: an RGB image in, one of the same size out.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default <name>.adopted.onnx here.", show_default=False)
+    ] = None,
+) -> None:
+    """A graph without its checkpoint -> an artifact; what is made of it is compared with the graph itself."""
+    from export.adopt import adopt
+    from mimo.artifact import sidecar_of
+    from mimo.outputs import check_outputs
+
+    path = out or Path(f"{graph.name.removesuffix('.onnx')}.adopted.onnx")
+    check_outputs({"--out": [path, sidecar_of(path)]}, [graph])
+    with working(f"trying {graph.name}"):
+        adopted = adopt(graph, path)
+    for finding in adopted.findings:
+        screen.print(f"  {escape(finding)}", soft_wrap=True)
+    screen.print("  nobody has compared it with PyTorch: mimo verify compares what is made of it with itself", soft_wrap=True)
+    print_artifact(adopted.artifact)

@@ -26,6 +26,10 @@ OPERATORS = frozenset({
     "Div", "LeakyRelu", "PRelu", "ReduceMean", "Sigmoid", "Sqrt", "Sub",
     "DepthToSpace", "Slice", "Split", "Transpose",
     "Reshape", "Shape", "Squeeze", "Unsqueeze",
+    # Of other people's: what they are in float16 is what they are in float32, rounded; the result is compared in any case.
+    "Abs", "BatchNormalization", "Clip", "Elu", "Erf", "Exp", "Gelu", "Gemm", "GlobalAveragePool", "AveragePool", "HardSigmoid",
+    "HardSwish", "InstanceNormalization", "LayerNormalization", "MatMul", "Max", "MaxPool", "Min", "Neg", "Pow", "Reciprocal",
+    "ReduceMax", "ReduceSum", "Softmax", "Softplus", "Tanh", "Expand", "Flatten", "Gather", "Identity", "Pad", "Tile",
 })  # fmt: skip
 
 LARGEST = float(np.finfo(np.float16).max)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
 from mimo.errors import ExportError
 from mimo.networks.checkpoint import Checkpoint
-from mimo.networks.registry import entry_of
+from mimo.networks.registry import SPANDREL, entry_of
 from mimo.spec import ModelSpec
 
 OPSET = 18
@@ -62,11 +63,11 @@ def export_onnx(
     """
     network = checkpoint.build()
     artifact = _described(out, checkpoint.spec, checkpoint.sha256, precision, io_fp16=io_fp16)
-    entry = entry_of(checkpoint.spec)
-    if all_scales and len(entry.outputs) == 1:
+    entry = None if checkpoint.spec.network == SPANDREL else entry_of(checkpoint.spec)
+    if all_scales and (entry is None or len(entry.outputs) == 1):
         raise ExportError(f"{checkpoint.spec.name} has one output, at full size: export it without all scales.")
-    names = entry.outputs if all_scales else (OUTPUT,)
-    deployed = entry.deployed(network) if entry.deployed else network
+    names = entry.outputs if entry and all_scales else (OUTPUT,)
+    deployed = entry.deployed(network) if entry and entry.deployed else network
     model = _trace(_Deployed(deployed, all_scales), checkpoint.spec.size_multiple, names)
     return _finished(without_loss(model) if compact else model, artifact, names, _reference(network))
 
@@ -125,7 +126,7 @@ def _trace(network: nn.Module, multiple: int, outputs: tuple[str, ...]) -> ir.Mo
         with _quiet():
             program = torch.onnx.export(
                 network.eval(),
-                (torch.zeros(2, 3, 64, 96),),
+                (torch.zeros(2, 3, *(max(least, -(-side // multiple)) * multiple for side, least in ((64, 2), (96, 3)))),),
                 dynamo=True,
                 verbose=False,
                 input_names=[INPUT],
@@ -133,11 +134,8 @@ def _trace(network: nn.Module, multiple: int, outputs: tuple[str, ...]) -> ir.Mo
                 opset_version=OPSET,
                 dynamic_shapes=({0: batch, 2: multiple * h, 3: multiple * w},),
             )
-    except torch.onnx.OnnxExporterError as error:
-        cause = str(error.__cause__ or error).split("\n", 1)[0]
-        raise ExportError(
-            f"torch cannot export this network ({cause}): write it with operators and sizes that it can."
-        ) from error
+    except Exception as error:  # a stranger's network fails in whatever way it likes while it is traced
+        raise ExportError(_refusal(error)) from error
     if program is None:
         raise ExportError("torch.onnx.export returned nothing: this version of torch is not one that mimo is tested with.")
     model: ir.Model = program.model
@@ -156,6 +154,25 @@ def _trace(network: nn.Module, multiple: int, outputs: tuple[str, ...]) -> ir.Mo
     model.graph.metadata_props.clear()
     model.doc_string = None
     return model
+
+
+def _refusal(error: BaseException) -> str:
+    """Which operator, or what else, torch could not export; the first cause of ``error`` says it best."""
+    causes = [error]
+    while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None and inner not in causes:
+        causes.append(inner)
+    told = "\n".join(str(cause) for cause in reversed(causes))
+    for pattern in (r"No ONNX function found for <OpOverload\(op='([^']+)'", r"No decompositions registered for.*?'([^']+)'"):
+        if found := re.search(pattern, told):
+            return (
+                f"torch cannot export this network: its operator {found[1]} has no counterpart in ONNX; deploy the checkpoint "
+                "itself, in PyTorch."
+            )
+    cause = next((line.strip() for line in told.splitlines() if line.strip()), type(error).__name__)[:300]
+    return (
+        f"torch cannot export this network ({cause}): write it with operators and sizes that it can, or deploy the checkpoint "
+        "itself, in PyTorch."
+    )
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo.files import sha256_of
+from mimo.kinds import kind_of
+
 if TYPE_CHECKING:
     from mimo.networks.checkpoint import Checkpoint
 
@@ -27,6 +30,18 @@ def given_checkpoint(path: Path | None) -> Checkpoint:
     """
     from mimo.networks.checkpoint import load_checkpoint
 
-    if path is not None and not path.exists():
-        path = SHIPPED.get(str(path), path)
-    return load_checkpoint(path or WEIGHTS)
+    return load_checkpoint(WEIGHTS if path is None else given_file(path))
+
+
+def given_file(path: Path) -> Path:
+    """``path``, or where nothing of that name exists, the bundled weights of the network of that name."""
+    return path if path.exists() else SHIPPED.get(str(path), path)
+
+
+def checkpoint_of(sha256: str, folder: Path) -> Path | None:
+    """The checkpoint with that hash: one of ours, or a file in ``folder`` or the current directory; None if none has it."""
+    here = (file for place in dict.fromkeys((folder, Path())) for file in sorted(place.iterdir()))
+    for file in (*SHIPPED.values(), *here):
+        if file.is_file() and kind_of(file) == "checkpoint" and sha256_of(file) == sha256:
+            return file
+    return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mimo.bundled import given_checkpoint
+from mimo.bundled import given_checkpoint, given_file
 from mimo.spec import Shape
 from mimo.terminal import JsonOut, need_torch, notes, print_facts, screen
 from mimo.wording import literal
@@ -75,6 +75,7 @@ def inspect_command(
     from mimo.files import write_json
     from mimo.kinds import kind_of
 
+    file = given_file(file)
     facts = _checkpoint_facts(file) if kind_of(file) == "checkpoint" else _artifact_facts(file)
     if json_out is not None:
         write_json(json_out, facts)
@@ -90,6 +91,7 @@ def _checkpoint_facts(file: Path) -> dict[str, str]:
         "checkpoint": str(source.path),
         "model": f"{spec}, {parameters:,} parameters",
         "sha256": source.sha256,
+        **({"read from": " ".join(source.remarks)} if source.remarks else {}),
         **source.lineage,
     }
 

@@ -17,6 +17,7 @@ _FULL_HEAT = 1.5
 
 _VERIFIED = {
     "verified": ("good", "gave the pictures of the reference: mimo verify passed"),
+    "as adopted": ("good", "gave the pictures of the graph that was adopted; nobody compared that one with PyTorch"),
     "reference": ("good", "PyTorch in FP32: what the others are compared with"),
     "UNVERIFIED": ("poor", "nobody has checked that it gives the right pictures"),
     "FAILED": ("bad", "mimo verify found wrong pictures: a fast wrong answer"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mimo.errors import CheckpointError
 from mimo.files import sha256_of, write_bytes
-from mimo.networks import registry
+from mimo.networks import foreign, registry
 from mimo.networks.layouts import Found, find_states
 from mimo.networks.reading import LINEAGE, read_tensors
 from mimo.spec import ModelSpec
@@ -39,6 +39,8 @@ class Checkpoint:
 
     def build(self) -> nn.Module:
         """A new network with these weights, in evaluation mode."""
+        if self.spec.network == registry.SPANDREL:
+            return foreign.build(self.state)
         with torch.device("meta"):
             network = registry.build(self.spec)
         network.load_state_dict(dict(self.state), assign=True)
@@ -158,6 +160,11 @@ def _mappings(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
     return [content, *(value for value in content.values() if isinstance(value, Mapping))]
 
 
+def _counts(spec: ModelSpec, value: Tensor) -> bool:
+    """Whole numbers that an architecture of spandrel's keeps among its weights: positions, and batches counted."""
+    return spec.network == registry.SPANDREL and not value.is_floating_point() and not value.is_complex()
+
+
 def _chosen(content: Mapping[Any, Any], path: Path) -> tuple[Found, tuple[str, ...]]:
     """The state dict to take of all that ``content`` holds, and what is to be said of the choice."""
     found = find_states(content, str(path))
@@ -177,8 +184,12 @@ def _chosen(content: Mapping[Any, Any], path: Path) -> tuple[Found, tuple[str, .
 
 def _checked(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors of ``state`` in float32 under the names of the network, every shape and value checked."""
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in registry.build(spec).state_dict().items()}
+    if spec.network == registry.SPANDREL:
+        # Its own keys are what spandrel built; whatever else stands there was spandrel's to judge.
+        expected = {key: tuple(value.shape) for key, value in state.items()}
+    else:
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in registry.build(spec).state_dict().items()}
     dense = {key: tuple(value.shape) for key, value in state.items() if not value.is_nested}
     missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
     wrong = {key for key in expected.keys() & state.keys() if dense.get(key) != expected[key]}
@@ -190,9 +201,17 @@ def _checked(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> dict[s
     if (count := sum(state[key].numel() for key in expected)) > MOST_WEIGHTS:
         raise CheckpointError(f"{path} says it holds {count:,} weights: more than {MOST_WEIGHTS:,} are no restoration network.")
     for key in expected:
-        if not state[key].is_floating_point() or state[key].layout != torch.strided or state[key].is_meta:
+        if (
+            not (state[key].is_floating_point() or _counts(spec, state[key]))
+            or state[key].layout != torch.strided
+            or state[key].is_meta
+        ):
             raise CheckpointError(f"{path}: {key} holds no dense floating-point weights: save model.state_dict() instead.")
-    tensors = {key: state[key].to(torch.float32).contiguous() for key in expected}
+    tensors = {
+        key: (value if _counts(spec, value) else value.to(torch.float32)).contiguous()
+        for key in expected
+        if (value := state[key]) is not None
+    }
     for key, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {key} holds NaN or infinity; use a checkpoint from before the training diverged.")

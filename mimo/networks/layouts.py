@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from mimo.errors import CheckpointError
-from mimo.networks import registry
+from mimo.networks import foreign, registry
 from mimo.spec import ModelSpec
 
 DEEPEST = 6
 """Keys and prefixes around a state dict."""
 MOST_PLACES = 500
 """Looked at in one file."""
+MOST_FOREIGN = 12
+"""Of them shown to spandrel, which takes longer to say no."""
 
 _AVERAGED = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)", re.IGNORECASE)
 _USUAL = ("params", "state_dict", "model_state_dict", "model", "net", "network", "generator", "module")
@@ -58,13 +60,31 @@ def find_states(content: Mapping[Any, Any], name: str) -> list[Found]:
         entry = registry.entry_of(spec)
         own = {entry.key(key): value for key, value in state.items()}
         found.append(Found(spec, own, where, bool(_AVERAGED.search(where)), beside))
+    if not found and foreign.is_installed():
+        found = _foreign(content, refusals)
     if not found:
         if not tensors:
             raise CheckpointError(f"{name} is not a state dict of tensors: save model.state_dict() instead.")
         # A network that was recognised and cannot be says more than that others were not.
-        told = next((one for one in refusals if str(one).startswith("no ")), refusals[0])
-        raise CheckpointError(f"{name}: {told}") from told
+        told = next((one for one in refusals if "checkpoint of another network" not in str(one)), refusals[0])
+        more = "" if foreign.is_installed() else " Others are read with pip install 'mimo-deblur[spandrel]'."
+        raise CheckpointError(f"{name}: {told}{more if told is refusals[0] else ''}") from told
     return sorted(found, key=lambda one: not one.averaged)
+
+
+def _foreign(content: Mapping[Any, Any], refusals: list[CheckpointError]) -> list[Found]:
+    """The first state dict in ``content`` that spandrel knows."""
+    for count, (where, state, beside) in enumerate(_places(content, "", DEEPEST)):
+        if count >= MOST_FOREIGN:
+            break
+        try:
+            spec = foreign.recognise(state)
+        except CheckpointError as error:
+            refusals.append(error)
+            continue
+        if spec is not None:
+            return [Found(spec, state, where, bool(_AVERAGED.search(where)), beside)]
+    return []
 
 
 def _places(content: Mapping[Any, Any], where: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor], tuple[str, ...]]]:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.bench import Job, bench, checked_as, compare_jobs, head, job_on, jobs_for, measured_row, side_of, speedup
+from benchmarks.bench import Job, bench, compare_jobs, head, job_on, jobs_for, measured_row, side_of, speedup
 from benchmarks.compare import ComparePlan
 from benchmarks.measurement import Measurement, Mode, Plan
+from benchmarks.recorded import checked_as
 from benchmarks.report import bench_remarks, bench_table, comparison_text
 from benchmarks.reports import BenchReport, Psnr, Row, Verified
 from benchmarks.roofline import Ceiling
@@ -259,7 +260,10 @@ def test_psnr_comes_from_the_verification(tmp_path: Path, monkeypatch: pytest.Mo
     quality = {"pictures": 3, "blurry": 24.0, "reference": 25.5, "candidate": 25.25, "passed": True}
     entry = {"sha256": "a", "against_sha256": "c", "engine": "e", "status": "passed", "quality": quality}
     Path("a.onnx.verification.json").write_text(json.dumps([entry]))
+    Path("c.pkl").write_bytes(b"\x80\x02")
     assert checked_as(file, "a", "e") == ("verified", Psnr(decibel=25.25, source="3 pairs, mimo verify"))
-    (tmp_path / "c.pkl").write_bytes(b"\x80\x02")
     assert checked_as(tmp_path / "c.pkl", "c", "pytorch cpu fp32")[1] == Psnr(decibel=25.5, source="3 pairs, mimo verify")
     assert checked_as(tmp_path / "c.pkl", "other", "pytorch cpu fp32")[1] is None
+    # What was compared with an adopted graph is not what was compared with PyTorch.
+    Path("a.onnx.verification.json").write_text(json.dumps([entry | {"reference": "a.onnx itself"}]))
+    assert checked_as(file, "a", "e")[0] == "as adopted"

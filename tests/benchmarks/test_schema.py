@@ -90,7 +90,7 @@ def _drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
         ("bench", _set("rows", 0, "summary", to=None), r"rows\[0\].summary: expected a value"),
         ("bench", _set("rows", 0, "settled", to=None), r"rows\[0\].settled: expected a value"),
         ("bench", _set("rows", 0, "reason", to="too hot"), r"rows\[0\].summary: expected null beside a reason"),
-        ("bench", _set("rows", 0, "verified", to="probably"), r"rows\[0\].verified: expected 'verified', 'FAILED'"),
+        ("bench", _set("rows", 0, "verified", to="probably"), r"rows\[0\].verified: expected 'verified', 'as adopted'"),
         ("bench", _set("rows", 0, "mode", to="async"), r"rows\[0\].mode: expected 'sync'"),
         ("bench", _set("rows", 0, "memory", "kind", to="swap"), r"rows\[0\].memory.kind"),
         ("bench", _set("rows", 0, "samples_seconds", "warm_up", 3, to=None), r"warm_up\[3\]: expected a number"),

@@ -48,6 +48,10 @@ class Small(Network):
 
     gain: float = 1.0
 
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(self.name, ADOPTED, {}, self.size_multiple)
+
     def build(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
