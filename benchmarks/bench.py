@@ -293,7 +293,7 @@ def shape_of(images: Images) -> Shape:
 
 
 def work_of(job: Job, shape: Shape) -> Work | None:
-    """The least that ``job`` has to do; None for an engine whose ONNX file is not beside it."""
+    """The least that ``job`` has to do; None for what was made from an ONNX file that is not beside it."""
     if kind_of(job.path) == "checkpoint":
         from mimo.networks.checkpoint import load_checkpoint
 
@@ -301,7 +301,9 @@ def work_of(job: Job, shape: Shape) -> Work | None:
     artifact = open_artifact(job.path)
     if artifact.format == "onnx":
         return work_of_graph(job.path, shape)
-    parent = job.path.with_name(artifact.parent or "")
+    if artifact.parent is None:
+        return None
+    parent = job.path.with_name(artifact.parent)
     return work_of_graph(parent, shape) if parent.is_file() else None
 
 

@@ -14,7 +14,7 @@ from mimo.terminal import need_torch, notes, print_artifact, screen, working
 
 app = typer.Typer()
 
-Target = Literal["onnx"]
+Target = Literal["onnx", "openvino"]
 
 
 @app.command("export")
@@ -29,13 +29,14 @@ def export_command(
     ] = None,
     to: Annotated[Target, typer.Option("--to", help="The format to write.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(writable=True, help="The file to write; by default <model>.onnx here.", show_default=False)
+        Path | None,
+        typer.Option(writable=True, help="The file to write; by default <model>.onnx or .xml.", show_default=False),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
     io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
     all_scales: Annotated[bool, typer.Option("--all-scales", help="Also the quarter- and half-size outputs.")] = False,
 ) -> None:
-    """Checkpoint -> ONNX with dynamic batch, height and width, checked against PyTorch before it is written."""
+    """Checkpoint -> ONNX or OpenVINO IR with dynamic batch, height and width, checked against PyTorch before it is written."""
     if io_fp16 and not fp16:
         raise MimoError("--io-fp16 goes with --fp16: add it, or leave both out.")
     need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
@@ -55,6 +56,17 @@ def export_command(
                 artifact = export_onnx(
                     source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16, all_scales=all_scales
                 )
+        case "openvino":
+            from export.to_openvino import export_openvino, files_named
+            from mimo.artifact import artifact_files
+            from mimo.outputs import check_outputs
+
+            if all_scales:
+                raise MimoError("--all-scales is for ONNX files: leave it out, or use --to onnx.")
+            path = out or Path(f"{source.spec.name}{'.fp16' if fp16 else ''}.xml")
+            check_outputs({"--out": [*artifact_files(path), *files_named(path)]}, [source.path])
+            with working(f"exporting {source.spec.name}"):
+                artifact = export_openvino(source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16)
         case _:
             assert_never(to)
     print_artifact(artifact)
