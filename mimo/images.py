@@ -23,7 +23,7 @@ from mimo.containers.assemble import Result, orientation_of, other_container, sa
 from mimo.containers.change import Change
 from mimo.containers.identify import Format, foreign, format_of, refused_tiff, unread
 from mimo.containers.ifd import MalformedError
-from mimo.containers.tiff import EMPTY, further_pages
+from mimo.containers.tiff import EMPTY, further_pages, pixels_alone
 from mimo.errors import ImageError
 from mimo.files import write_bytes
 from mimo.transparency import filled
@@ -326,7 +326,8 @@ def _header(data: bytes, name: str) -> Iterator[tuple[Any, Format]]:
     try:
         with _vips_errors(f"{name} is damaged or cut off", "copy it again from where it came."):
             # The loader by its name: libvips would open gain-map JPEGs as something else.
-            image = getattr(_vips().Image, f"{kind}load_buffer")(data, access="sequential", fail_on="error")
+            pixels = pixels_alone(data) if kind == "tiff" else data
+            image = getattr(_vips().Image, f"{kind}load_buffer")(pixels, access="sequential", fail_on="error")
             _check_header(name, image, kind, data)
             yield image, kind
     except ImageError as error:

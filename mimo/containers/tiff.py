@@ -68,6 +68,28 @@ def first_page(data: bytes) -> dict[int, tuple[int, ...]]:
     return {entry.tag: integers(data, layout, entry)[:16] for entry in first.entries if entry.size <= 64}
 
 
+def pixels_alone(data: bytes) -> bytes:
+    """``data`` with a first directory of nothing but how pixels are stored, and none after it.
+
+    What a decoder makes of an odd tag, or of a text that is not UTF-8, then costs no picture. Data whose directory cannot be
+    read is returned as it is: the decoder has the words for what is wrong.
+    """
+    try:
+        layout, first = _first(data)
+    except MalformedError:
+        return data
+    size = 4 + 2 * layout.offset_size
+    entries = [data[entry.at : entry.at + size] for entry in first.entries if entry.tag in _CODING]
+    count = struct.pack(layout.order + ("Q" if layout.big else "H"), len(entries))
+    padding = bytes(len(data) % 2)
+    start, end = (8, 16) if layout.big else (4, 8)
+    directory = count + b"".join(entries) + layout.pack(0)
+    try:
+        return b"".join((data[:start], layout.pack(len(data) + len(padding)), data[end:], padding, directory))
+    except struct.error:  # No room for an offset behind 4 GiB.
+        return data
+
+
 def rebuilt(source: bytes, samples: NDArray[np.uint8] | NDArray[np.uint16], alpha: bool, change: Change, notes: Notes) -> bytes:
     """``source`` with ``samples`` (H,W,C), the last of which is transparency with ``alpha``, in place of its own.
 

@@ -14,7 +14,7 @@ from mimo.containers import exif, photoshop, xmp
 from mimo.containers.change import Change, Notes
 from mimo.errors import ImageError
 from mimo.images import decode_photo, encode_photo
-from tests.mimo.containers.blocks import chunk, jpeg_with, png_with, resource, riff, segment, tiff_with, webp_with
+from tests.mimo.containers.blocks import chunk, jpeg_with, pixels, png_with, resource, riff, segment, tiff_with, webp_with
 from tests.mimo.containers.blocks import exif as exif_block
 from tests.mimo.containers.blocks import xmp as xmp_packet
 from tests.mimo.containers.test_carriers import HDR, IRB, THUMBNAIL, turned
@@ -76,3 +76,20 @@ def test_a_webp_whose_exif_is_noise_is_written_without_it() -> None:
     encoded = encode_photo(decode_photo(webp_with(b"", riff(b"EXIF", b"noise" * 9), 0x08), "it"), "webp", "it")
     assert b"EXIF" not in encoded.data and encoded.notes == ("EXIF that is damaged",)
     assert Image.open(io.BytesIO(encoded.data)).size == (40, 24)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (274, 3, 1, b"\xc0\0"),
+        (50341, 9, 3, bytes(12)),
+        (282, 2, 2, b"x\0"),
+        (34665, 4, 1, b"\xff\xff\xff\x7f"),
+        (270, 3, 1, b"\1\0"),
+    ],
+    ids=lambda tag: str(tag[0]),
+)
+def test_a_tag_that_the_decoder_dislikes_costs_no_tiff(tag: tuple[int, int, int, bytes]) -> None:
+    encoded = encode_photo(decode_photo(tiff_with([tag]), "it"), "tiff", "it")
+    assert (decode_photo(encoded.data, "again").samples == pixels()).all()
+    assert tag[3] in encoded.data
