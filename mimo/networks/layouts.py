@@ -20,7 +20,7 @@ MOST_PLACES = 500
 MOST_FOREIGN = 12
 """Of them shown to spandrel, which takes longer to say no."""
 
-_AVERAGED = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)", re.IGNORECASE)
+_AVERAGED = re.compile(r"(^|[._/])(ema|averaged?|shadow|swa)([._/]|$)", re.IGNORECASE)
 _USUAL = ("params", "state_dict", "model_state_dict", "model", "net", "network", "generator", "module")
 _NEVER = ("optimizer", "optimizer_states", "optimizer_state_dict", "scheduler", "lr_schedulers", "scaler")
 """Their states have the shapes of weights."""
