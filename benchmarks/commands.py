@@ -12,9 +12,9 @@ from rich.table import Table
 from engines.options import OneRuntime, Precision, Threads, chosen_threads
 from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
 from engines.runtimes.table import Device as DeviceName
-from mimo.errors import MimoError
+from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape
-from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, screen, working
+from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, report_failure, screen, working
 from mimo.wording import literal
 
 if TYPE_CHECKING:
@@ -86,7 +86,14 @@ def bench_command(
     ] = True,
     e2e: Annotated[bool, typer.Option("--e2e", help="More rows: from host array to host array, any size.")] = False,
     throughput: Annotated[
-        int, typer.Option("--throughput", help="More rows: so many restorations in flight.", min=0, show_default=False)
+        int,
+        typer.Option(
+            "--throughput",
+            help="More rows: so many restorations in flight, each on an engine of its own.",
+            min=0,
+            max=64,
+            show_default=False,
+        ),
     ] = 0,
     cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="More rows: the network captured and replayed.")] = False,
     cold_cache: Annotated[
@@ -131,8 +138,9 @@ def bench_command(
         raise MimoError(f"{baseline} is a report of another command: give one that mimo bench --json wrote.")
     shape = _shape(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
+    refused: list[tuple[Path, ArtifactError]] = []
     jobs = variants(
-        bench_jobs(targets, against, engine, precision, chosen_threads(threads)),
+        bench_jobs(targets, against, engine, precision, chosen_threads(threads), refused),
         e2e=e2e,
         throughput=throughput,
         cuda_graph=cuda_graph,
@@ -146,7 +154,9 @@ def bench_command(
     for line in bench_remarks(report.rows):
         screen.print(line, soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
-    if not any(row.summary for row in report.rows):
+    for path, error in refused:
+        report_failure(str(path), str(error))
+    if refused or not any(row.summary for row in report.rows):
         raise typer.Exit(FAILED)
     if before is not None:
         _gate(against_baseline(report, before, allowed))

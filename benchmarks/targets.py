@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import get_args
 from benchmarks.bench import Job, job_on, jobs_for
 from engines.options import EngineChoice, PrecisionChoice
 from engines.runtimes.table import Runtime, runtime_info
-from mimo.artifact import open_artifact
+from mimo.artifact import Artifact, open_artifact
 from mimo.bundled import WEIGHTS, checkpoint_of, given_file
-from mimo.errors import MimoError
+from mimo.errors import ArtifactError, MimoError
 from mimo.terminal import artifacts_here
 
 
@@ -23,21 +24,33 @@ def bench_jobs(
     engine: EngineChoice,
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
+    refused: list[tuple[Path, ArtifactError]] | None = None,
 ) -> list[Job]:
-    """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder."""
+    """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder.
+
+    A file that is none of ours goes to ``refused`` where that is given and others are left; otherwise that is raised.
+    """
     if targets:
         chosen = [_target(target, engine) for target in targets]
     else:
         chosen = [(path, engine) for path in (*_checkpoints(against), *artifacts_here())]
     jobs = []
     for path, runtime in chosen:
-        possible = jobs_for(path)
+        try:
+            possible = jobs_for(path)
+        except ArtifactError as error:
+            if refused is None or len(chosen) == 1:
+                raise
+            refused.append((path, error))
+            continue
         if runtime != "auto":
             device = runtime_info(runtime).devices[0]
             possible = [job for job in possible if job.runtime == runtime] or ([Job(path, runtime, device)] if targets else [])
         if not targets and not find_spec("torch"):
             possible = [job for job in possible if job.runtime != "pytorch"]
         jobs += possible
+    if not jobs and refused:
+        raise refused[0][1]
     if not jobs:
         raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
     return [replace(job, precision=precision, threads=threads) for job in jobs]
@@ -47,7 +60,11 @@ def _checkpoints(against: Path | None) -> list[Path]:
     """What the artifacts in this folder are compared with: the checkpoints they were made from, where these can be found."""
     if against is not None:
         return [given_file(against)]
-    behind = {artifact.checkpoint_sha256: artifact for path in artifacts_here() if (artifact := open_artifact(path))}
+    behind: dict[str, Artifact] = {}
+    for path in artifacts_here():
+        with suppress(ArtifactError):  # told when it is its turn
+            artifact = open_artifact(path)
+            behind[artifact.checkpoint_sha256] = artifact
     found = [checkpoint_of(sha256, artifact.path.parent) for sha256, artifact in behind.items()]
     return [path for path in found if path] or ([] if behind else [WEIGHTS])
 
@@ -89,6 +106,6 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
     if not at or Path(target).exists():
         return given_file(Path(target)), engine
     for choice in get_args(EngineChoice):
-        if choice == runtime:
+        if choice == runtime and name:
             return given_file(Path(name)), choice
     raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")

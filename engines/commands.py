@@ -84,7 +84,8 @@ def build_engine_command(
     from mimo.outputs import check_outputs
 
     shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
-    source = open_artifact(onnx) if onnx else _only_fp32_onnx()
+    refused: list[Path] = []
+    source = open_artifact(onnx) if onnx else _only_fp32_onnx(refused)
     stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
     if source.precision == "fp16" and not fp16:
         raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
@@ -103,6 +104,8 @@ def build_engine_command(
             source, path, runtime=runtime, shapes=shapes, compute_capabilities=targets, allow_mixed=allow_mixed
         )
     print_artifact(artifact)
+    if refused:
+        raise typer.Exit(FAILED)
 
 
 @app.command("verify")
@@ -129,15 +132,18 @@ def verify_command(
     paths = artifacts or artifacts_here()
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
-    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), Shape.parse(size)))
+    refused: list[tuple[Path, ArtifactError]] = []
+    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), Shape.parse(size), refused))
     write_verifications(results)
     if json_out:
         write_json(json_out, [one.to_json() for one in results])
     screen.print(verification_table(results))
     for line in verification_remarks(results):
         screen.print(line, soft_wrap=True)
+    for path, error in refused:
+        report_failure(str(path), str(error))
     statuses = {one.status for one in results}
-    raise typer.Exit(FAILED if "failed" in statuses else NOT_RUN if "not run" in statuses else 0)
+    raise typer.Exit(FAILED if "failed" in statuses or refused else NOT_RUN if "not run" in statuses else 0)
 
 
 @app.command("deblur")
@@ -310,17 +316,24 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
         raise typer.Exit(FAILED)
 
 
-def _only_fp32_onnx() -> Artifact:
+def _only_fp32_onnx(refused: list[Path]) -> Artifact:
+    """The one in this folder; files that are none of ours are told, added to ``refused`` and passed over."""
     from mimo.artifact import open_artifact
 
-    found = [artifact for path in sorted(Path().glob("*.onnx")) if (artifact := open_artifact(path)).precision == "fp32"]
-    match found:
+    found = []
+    for path in sorted(path for path in Path().glob("*.onnx") if not path.name.startswith(".") and not path.is_dir()):
+        try:
+            found.append(open_artifact(path))
+        except ArtifactError as error:
+            refused.append(path)
+            report_failure(str(path), str(error))
+    match [artifact for artifact in found if artifact.precision == "fp32"]:
         case [one]:
             return one
         case []:
             raise ArtifactError("there is no FP32 ONNX file in this folder: run mimo export --to onnx first, or name one.")
-        case _:
-            raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in found)}): name one.")
+        case several:
+            raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in several)}): name one.")
 
 
 def _model(model: Path | None, engine: EngineChoice) -> Path:
@@ -343,7 +356,9 @@ def _verify(
     precision: PrecisionChoice,
     threads: int,
     optimum: Shape,
+    refused: list[tuple[Path, ArtifactError]],
 ) -> Iterator[Verification]:
+    """Verify ``paths`` one after the other. Files that are none of ours go to ``refused``, unless all are: that is raised."""
     from benchmarks.bench import jobs_for
     from engines.references import References
     from engines.runtimes.opening import open_engine
@@ -355,12 +370,19 @@ def _verify(
     from mimo.errors import EngineUnavailable
     from mimo.formats import format_info
 
-    artifacts = [open_artifact(path) for path in paths]
     photographs = list_photographs(images or PHOTOGRAPHS)
     pairs = list_pairs(images) if images else []
     references = References(against, threads)
-    for artifact in artifacts:
-        references.check(artifact)
+    artifacts = []
+    for path in paths:
+        try:
+            artifact = open_artifact(path)
+            references.check(artifact)
+            artifacts.append(artifact)
+        except ArtifactError as error:
+            refused.append((path, error))
+    if not artifacts:
+        raise refused[0][1]
     with working("verifying") as say:
         for artifact in artifacts:
             reference = references.of(artifact)

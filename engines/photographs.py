@@ -6,6 +6,7 @@ own; no more than these three are in memory.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from engines.runtimes.base import Engine
 from engines.tiles import plan_for, restored_tiles
 from mimo.containers.identify import Format
-from mimo.errors import EngineError, ImageError, OutputError, ShapeError
+from mimo.errors import EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import cause_of
 from mimo.images import (
     PHOTO_SUFFIXES,
@@ -34,7 +35,9 @@ from mimo.images import (
     read_photo,
     write_photo,
 )
+from mimo.outputs import identity
 from mimo.padding import pad_to
+from mimo.pictures import pictures_below
 from mimo.spec import SMALLEST_SIDE
 
 _NOT_READ = frozenset({
@@ -185,34 +188,44 @@ def _large_enough(engine: Engine, photo: Photo) -> Photo:
     return replace(photo, samples=samples, alpha=None)
 
 
-def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
+def find_photographs(inputs: Sequence[Path], out: Path, unlisted: list[Failure] | None = None) -> tuple[Job, ...]:
     """The photographs behind ``inputs`` in the order given, folders walked in alphabetical order, each once.
 
     A file goes to ``out`` under its own name, whatever its suffix; a folder's photographs (by :data:`PHOTO_SUFFIXES`) go
     to the same place below ``out`` that they have below the folder. Hidden files and folders and ``out`` itself are left
     out, and links to folders are not followed. An input that is not there is kept: reading it gives the reason.
 
+    A folder that cannot be listed goes to ``unlisted`` where that is given, and the rest is found.
+
     Raises :class:`ImageError` when there is none or a folder cannot be listed, :class:`OutputError` when a result would
     overwrite a photograph or two photographs would become the same file.
     """
     jobs: dict[Path, Job] = {}
     sources: dict[object, Path] = {}
+    results = identity(out)
+
+    def refuse(folder: Path, error: ImageError) -> None:
+        if unlisted is None:
+            raise error
+        unlisted.append(Failure(folder, str(error)))
+
     for path in inputs:
-        for source, relative in _walk(path, out) if _is_folder(path) else [(path, Path(path.name))]:
-            job = Job(source, out / relative)
+        below = pictures_below(path, lambda folder: identity(folder) != results, refuse) if _is_folder(path) else [path]
+        for source in below:
+            job = Job(source, out / (path.name if source is path else source.relative_to(path)))
             taken = jobs.setdefault(job.target, job)
-            if _identity(taken.source) != _identity(source):
+            if identity(taken.source) != identity(source):
                 raise OutputError(
                     f"{taken.source} and {source} would both be written to {job.target}: run twice, into two folders."
                 )
-            sources[_identity(source)] = source
-    if not jobs:
+            sources[identity(source)] = source
+    if not jobs and not unlisted:
         raise ImageError(
             f"no photographs in {', '.join(map(str, inputs)) or 'what was given'}: files ending in "
             f"{', '.join(sorted(PHOTO_SUFFIXES))} are looked for."
         )
     for target in jobs:
-        if overwritten := sources.get(_identity(target)):
+        if overwritten := sources.get(identity(target)):
             raise OutputError(f"{target} would overwrite the photograph {overwritten}: choose another folder for the results.")
     return tuple(jobs.values())
 
@@ -220,10 +233,14 @@ def find_photographs(inputs: Sequence[Path], out: Path) -> tuple[Job, ...]:
 def left_out(inputs: Sequence[Path], out: Path) -> tuple[Path, ...]:
     """The pictures in the folders among ``inputs`` that :func:`find_photographs` passes over, by :data:`_NOT_READ`.
 
-    Raises :class:`ImageError` when a folder cannot be listed.
+    Folders that cannot be listed are passed over too.
     """
-    folders = [path for path in inputs if _is_folder(path)]
-    return tuple(dict.fromkeys(path for folder in folders for path, _ in _walk(folder, out, _NOT_READ)))
+    results = identity(out)
+    found: dict[Path, None] = {}
+    for folder in filter(_is_folder, inputs):
+        below = pictures_below(folder, lambda place: identity(place) != results, lambda place, error: None, _NOT_READ)
+        found |= dict.fromkeys(below)
+    return tuple(found)
 
 
 def deblur_photographs(
@@ -249,13 +266,13 @@ def deblur_photographs(
     written, because the next could not be either. After any exception, Ctrl-C included, no thread is left, and what was
     finished stays.
     """
-    jobs = find_photographs(inputs, out)
+    failed: list[Failure] = []
+    jobs = find_photographs(inputs, out, failed)
     finished = set() if overwrite else {job.target for job in jobs if _is_finished(job)}
     skipped = tuple(job.target for job in jobs if job.target in finished)
     todo = [job for job in jobs if job.target not in finished]
     _check_folder(out)
     done: list[Path] = []
-    failed: list[Failure] = []
     notes: list[Note] = []
     seconds = 0.0
 
@@ -264,6 +281,12 @@ def deblur_photographs(
             if lost := writing.result():
                 notes.append(Note(job.source, lost))
             done.append(job.target)
+        except MemoryError:
+            failed.append(Failure(job.source, _NO_MEMORY))
+        except OutputError as error:
+            if getattr(error.__cause__, "errno", None) not in _OF_ONE_NAME:
+                raise
+            failed.append(Failure(job.source, str(error)))
         except ImageError as error:
             failed.append(Failure(job.source, str(error)))
 
@@ -280,8 +303,11 @@ def deblur_photographs(
                 begin = time.perf_counter()
                 restored = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step)
                 seconds += time.perf_counter() - begin
+            except MemoryError:
+                failed.append(Failure(job.source, _NO_MEMORY))
+                continue
             except (ImageError, ShapeError, EngineError) as error:
-                failed.append(Failure(job.source, str(error)))
+                failed.append(Failure(job.source, _with_cure(error)))
                 continue
             if pending is not None:
                 finish(*pending)
@@ -289,6 +315,19 @@ def deblur_photographs(
         if pending is not None:
             finish(*pending)
     return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes), left_out(inputs, out))
+
+
+_NO_MEMORY = "there is not enough memory for it: choose a smaller tile (--tile 256), or close other programs."
+
+_OF_ONE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP})
+"""Why one result cannot be written while the next can: what is in the way bears its name."""
+
+
+def _with_cure(error: MimoError) -> str:
+    """The sentence of ``error``; where a runtime asked in vain for memory, in words of its own, with the cure."""
+    asked_in_vain = ("bad_alloc", "out of memory", "not enough memory", "alloc")
+    is_memory = isinstance(error, EngineError) and any(words in str(error).lower() for words in asked_in_vain)
+    return f"{error} Choose a smaller tile (--tile 256), or close other programs." if is_memory else str(error)
 
 
 def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
@@ -308,7 +347,7 @@ def _read(job: Job) -> Photo:
 
 
 def _is_finished(job: Job) -> bool:
-    if not job.target.is_file():
+    if not os.path.isfile(job.target):  # noqa: PTH113  a name too long is no error yet
         return False
     try:
         return job.source.stat().st_mtime_ns <= job.target.stat().st_mtime_ns
@@ -324,36 +363,11 @@ def _write(job: Job, photo: Photo) -> tuple[str, ...]:
     return notes
 
 
-def _walk(folder: Path, out: Path, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> Iterator[tuple[Path, Path]]:
-    """Each photograph, by ``suffixes``, below ``folder`` and its path from there."""
-
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions.") from error
-
-    inside_out = _identity(out)
-    for name, folders, files in os.walk(folder, onerror=refuse):
-        here = Path(name)
-        folders[:] = sorted(below for below in folders if not below.startswith(".") and _identity(here / below) != inside_out)
-        for file in sorted(files):
-            path = here / file
-            if path.suffix.lower() in suffixes and not file.startswith("."):
-                yield path, path.relative_to(folder)
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:  # No permission to look: reading it as a file will say so.
         return False
-
-
-def _identity(path: Path) -> object:
-    """Equal for two paths to one file, links and letter case of the file system considered."""
-    try:
-        status = path.stat()
-    except OSError:
-        return path.resolve()
-    return status.st_dev, status.st_ino
 
 
 def _check_folder(out: Path) -> None:

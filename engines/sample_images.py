@@ -12,6 +12,7 @@ from mimo.errors import ImageError
 from mimo.images import PHOTO_SUFFIXES, read_rgb
 from mimo.learning.datasets import open_pairs
 from mimo.padding import pad_to
+from mimo.pictures import pictures_of
 from mimo.spec import Shape
 
 
@@ -31,7 +32,7 @@ def photograph_batch(photographs: Sequence[Path], shape: Shape, *, first: int = 
 def list_photographs(folder: Path) -> list[Path]:
     """The photographs in ``folder``, or in its ``blur/``, sorted. Raises :class:`ImageError` when there is none."""
     place = folder / "blur" if (folder / "blur").is_dir() else folder
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES) if place.is_dir() else []
+    found = pictures_of(place) if place.is_dir() else []
     if not found:
         raise ImageError(f"{folder} holds no photographs ({', '.join(sorted(PHOTO_SUFFIXES))}): name a folder that does.")
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mimo.artifact import INPUT, METADATA_PREFIX, OUTPUT, Artifact
 from mimo.errors import ExportError
 from mimo.files import atomic, sha256_of
+from mimo.installing import install
 from mimo.onnx_stats import summarise
 from mimo.spec import SMALLEST_SIDE
 from mimo.telemetry import import_onnxruntime
@@ -100,7 +101,7 @@ def in_onnxruntime(proto: onnx.ModelProto, name: str = INPUT) -> Callable[[Image
         onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise ExportError(
-            "ONNX Runtime is not installed, so the export cannot be checked: pip install 'mimo-deblur[cpu]' (or [gpu])."
+            f"ONNX Runtime is not installed, so the export cannot be checked: {install('cpu')} (or gpu in place of cpu)."
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is an error of ours, not a line on the terminal

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo.errors import MimoError, ShapeError
+from mimo.installing import install
 
 Protocol = Literal["mimo", "uint8", "realblur"]
 
@@ -341,6 +342,4 @@ def _need(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MimoError(
-            f"this measure needs {module.partition('.')[0]}, which is not installed: pip install 'mimo-deblur[eval]'."
-        ) from error
+        raise MimoError(f"this measure needs {module.partition('.')[0]}, which is not installed: {install('eval')}.") from error

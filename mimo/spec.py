@@ -9,6 +9,8 @@ from typing import Any
 from mimo.errors import ShapeError
 
 SMALLEST_SIDE = 16
+MOST_PIXELS = 2**31 - 1
+"""Of a batch: runtimes count elements in 32 bits."""
 """The shortest side in pixels that is accepted: four samples at MIMO-UNet's coarsest scale."""
 
 
@@ -69,6 +71,8 @@ class Shape:
             raise ShapeError(f"{self}: the batch must be at least 1.")
         if min(self.height, self.width) < SMALLEST_SIDE:
             raise ShapeError(f"{self}: height and width must be at least {SMALLEST_SIDE} pixels.")
+        if self.batch * self.height * self.width > MOST_PIXELS:
+            raise ShapeError(f"{self}: batch x height x width must be at most {MOST_PIXELS} pixels.")
 
     def __str__(self) -> str:
         return f"{self.batch}x{self.height}x{self.width}"

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mimo.errors import ArtifactError, MimoError
 from mimo.formats import artifacts_in, files_of
+from mimo.installing import install
 from mimo.wording import literal, one_line, shortened, without_controls
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def need_torch(what: str, extras: str, otherwise: str = "") -> None:
     from importlib.util import find_spec
 
     if not find_spec("torch"):
-        raise MimoError(f"{what} needs torch: pip install 'mimo-deblur[{extras}]'{otherwise}.")
+        raise MimoError(f"{what} needs torch: {install(extras)}{otherwise}.")
 
 
 def given(ctx: typer.Context) -> set[str]:

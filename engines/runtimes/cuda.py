@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from mimo.errors import EngineError, EngineUnavailable
+from mimo.installing import install
 
 Bindings = Literal["cuda-bindings", "pycuda"]
 
@@ -138,9 +139,7 @@ class PyCuda:
         try:
             from pycuda import driver
         except (ImportError, OSError) as error:
-            raise EngineUnavailable(
-                f"PyCUDA is not installed or cannot be loaded ({error}): pip install 'mimo-deblur[pycuda]'."
-            ) from error
+            raise EngineUnavailable(f"PyCUDA is not installed or cannot be loaded ({error}): {install('pycuda')}.") from error
         self._cuda = driver
         try:
             driver.init()

@@ -16,6 +16,7 @@ from engines.runtimes.cuda import CudaDevice, open_cuda
 from engines.runtimes.threads import threads_for
 from mimo.artifact import INPUT, OUTPUT, Artifact
 from mimo.errors import EngineUnavailable
+from mimo.installing import install
 from mimo.telemetry import import_onnxruntime
 
 
@@ -33,7 +34,7 @@ class OnnxRuntimeEngine(Engine):
         try:
             onnxruntime = import_onnxruntime()
         except ImportError as error:
-            raise EngineUnavailable("ONNX Runtime is not installed: pip install 'mimo-deblur[cpu]' (or [gpu]).") from error
+            raise EngineUnavailable(f"ONNX Runtime is not installed: {install('cpu')} (or gpu in place of cpu).") from error
         self._ort = onnxruntime
         self.device = device
         self.compute = artifact.precision if device == "cuda" else "fp32"
@@ -50,7 +51,7 @@ class OnnxRuntimeEngine(Engine):
             # Ask first: ONNX Runtime goes on with the CPU, with a warning only, when CUDA does not start.
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise EngineUnavailable(
-                    "this ONNX Runtime has no CUDA: pip install 'mimo-deblur[gpu]' in place of [cpu], or use --device cpu."
+                    f"this ONNX Runtime has no CUDA: pip uninstall onnxruntime, then {install('gpu')}, or use --device cpu."
                 )
             self._cuda = open_cuda()
             self._stream = self._cuda.create_stream()

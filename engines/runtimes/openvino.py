@@ -12,6 +12,7 @@ from engines.runtimes.base import Device, Engine, Runtime, runtime_errors
 from engines.runtimes.threads import threads_for
 from mimo.artifact import Artifact
 from mimo.errors import EngineUnavailable
+from mimo.installing import install
 from mimo.telemetry import import_openvino
 
 
@@ -31,7 +32,7 @@ class OpenVinoEngine(Engine):
         try:
             openvino = import_openvino()
         except ImportError as error:
-            raise EngineUnavailable("OpenVINO is not installed: pip install 'mimo-deblur[cpu]'.") from error
+            raise EngineUnavailable(f"OpenVINO is not installed: {install('cpu')}.") from error
         self._ov = openvino
         core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mimo.errors import EngineUnavailable
 from mimo.formats import FORMATS, Format
+from mimo.installing import install
 
 if TYPE_CHECKING:
     from engines.runtimes.base import Engine
@@ -82,7 +83,7 @@ class RuntimeInfo:
     @property
     def install(self) -> str:
         """The command that installs it."""
-        return " or ".join(f"pip install 'mimo-deblur[{extra}]'" for extra in self.extras)
+        return " or ".join(install(extra) for extra in self.extras)
 
     @property
     def is_installed(self) -> bool:

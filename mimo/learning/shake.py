@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo.errors import MimoError
+from mimo.installing import install
 from mimo.learning.datasets import Samples
 from mimo.learning.styles import Shake
 
@@ -105,4 +106,4 @@ def opencv() -> Any:
     try:
         return import_module("cv2")
     except ImportError as error:
-        raise MimoError("synthesis needs OpenCV, which is not installed: pip install 'mimo-deblur[train]'.") from error
+        raise MimoError(f"synthesis needs OpenCV, which is not installed: {install('eval')}.") from error

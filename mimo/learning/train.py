@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from mimo.errors import TrainingError
+from mimo.installing import install
 from mimo.learning.course import LAST, Course, Outcome, good
 from mimo.learning.crops import Pictures
 from mimo.learning.datasets import Pair, Photograph, digest, files_of, not_regular
@@ -172,7 +173,7 @@ def _kept(pictures: Pictures) -> Note:
 
 def _tensorboard(session: Session, report: Report) -> bool:
     if session.tensorboard and not tensorboard_is_installed():
-        report(Note("TensorBoard is not installed (pip install 'mimo-deblur[train]'); log.jsonl has the curve."))
+        report(Note(f"TensorBoard is not installed ({install('train')}); log.jsonl has the curve."))
         return False
     return session.tensorboard
 

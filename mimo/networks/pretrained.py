@@ -15,6 +15,7 @@ from typing import Any
 
 from mimo.errors import CheckpointError, MimoError, OutputError
 from mimo.files import atomic, cause_of, sha256_of, write_json
+from mimo.installing import install
 
 SCHEMA = 1
 RETRIES = 3
@@ -161,8 +162,7 @@ def _download(published: Published, folder: Path, progress: Progress | None) -> 
         import requests
     except ImportError as error:
         raise MimoError(
-            "gdown, which downloads from Google Drive, is not installed: pip install 'mimo-deblur[weights]'. "
-            f"{_by_hand(published)}"
+            f"gdown, which downloads from Google Drive, is not installed: {install('weights')}. {_by_hand(published)}"
         ) from error
     # Hidden, and of a suffix of our own: it is removed in the end, and must not be a file that somebody put there.
     output = folder / f".{published.name}.download"

@@ -126,13 +126,13 @@ def test_nan_from_the_engine_fails_the_file_and_writes_nothing(tmp_path: Path) -
 def test_an_engine_that_fails_on_one_photograph_goes_on_with_the_next(tmp_path: Path) -> None:
     def fails_on_dark(images: Images) -> Images:
         if images.mean() < 0.5:
-            raise EngineError("out of memory")
+            raise EngineError("the plan was refused")
         return images
 
     picture(tmp_path / "in/a.png", 10)
     picture(tmp_path / "in/b.png", 200)
     report = deblur_photographs(FakeEngine(fails_on_dark, context=0), [tmp_path / "in"], tmp_path / "out")
-    assert [failure.reason for failure in report.failed] == ["out of memory"]
+    assert [failure.reason for failure in report.failed] == ["the plan was refused"]
     assert [path.name for path in report.done] == ["b.png"]
 
 
@@ -448,3 +448,42 @@ def test_pictures_that_are_not_read_are_told(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_bytes(b"x")
     report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
     assert [path.name for path in report.left_out] == ["b.HEIC", "d.jfif", "c.avif"]
+
+
+def test_one_photograph_for_which_memory_does_not_suffice(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / f"in/{name}.png", size=(24, 20) if name != "b" else (40, 20))
+
+    def greedy(images: Images) -> Images:
+        if images.shape[3] == 40:
+            raise MemoryError
+        return 1 - images
+
+    report = deblur_photographs(FakeEngine(greedy, context=0), [tmp_path / "in"], tmp_path / "out")
+    assert tree(tmp_path / "out") == ["a.png", "c.png"]
+    ((source, reason),) = [(one.source.name, one.reason) for one in report.failed]
+    assert source == "b.png"
+    assert "not enough memory" in reason and "--tile" in reason
+
+
+@pytest.mark.parametrize("words", ["std::bad_alloc", "Failed to allocate memory", "CUDA out of memory"])
+def test_a_runtime_that_asked_for_memory_in_vain_names_the_cure(tmp_path: Path, words: str) -> None:
+    def fail(images: Images) -> Images:
+        raise EngineError(f"the runtime failed ({words}).")
+
+    report = deblur_photographs(FakeEngine(fail, context=0), [picture(tmp_path / "a.png")], tmp_path / "out")
+    assert "--tile" in report.failed[0].reason
+
+
+def test_what_is_in_the_way_of_one_result_stops_no_other(tmp_path: Path) -> None:
+    """A link that points at itself among the photographs, and a folder under the name of a result."""
+    for name in ("a.png", "b.png", "d.png"):
+        picture(tmp_path / "in" / name)
+    (tmp_path / "in/c.png").symlink_to("c.png")
+    (tmp_path / "out/b.png").mkdir(parents=True)
+    long = tmp_path / ("n" * 256 + ".png")
+    report = deblur_photographs(engine(), [tmp_path / "in", long], tmp_path / "out")
+    assert tree(tmp_path / "out") == ["a.png", "d.png"]
+    reasons = {one.source.name: one.reason for one in report.failed}
+    assert set(reasons) == {"b.png", "c.png", long.name}
+    assert "there is a folder of that name" in reasons["b.png"]

@@ -30,7 +30,8 @@ READ = {
     "export": "CHECKPOINT", "build-engine": "ONNX", "verify": "ARTIFACTS --against --images", "deblur": "PHOTOGRAPHS --model",
     "eval": "MODEL --data", "score": "PRED_DIR TRUTH_DIR", "bench": "--against --images", "compare": "--images",
     "sweep": "--images", "table": "--images", "inspect": "FILE", "weights average": "CHECKPOINT", "synthesize": "SHARP_DIR",
-    "train": "--data --resume --val --init", "prepare gopro": "SRC", "prepare realblur": "SRC", "prepare hide": "SRC",
+    "train": "--data --synthesize-from --resume --val --init", "prepare gopro": "SRC", "prepare realblur": "SRC",
+    "prepare hide": "SRC",
 }  # fmt: skip
 """Every path that a command reads. All others must be marked as written to."""
 
@@ -155,7 +156,6 @@ def test_no_two_outputs_of_a_command_are_one_file(mimo: Run, tmp_path: Path, com
         ["verify", "t.onnx", "--against", "t.safetensors", "--json", "t.onnx.verification.json"],
         ["export", "t.safetensors", "--out", "t.safetensors"],
         ["build-engine", "t.onnx", "--fp16", "--out", "t.fp16.onnx"],
-        ["build-engine", "--out", "t.onnx"],
         ["eval", "t.safetensors", "--data", "pictures", "--csv", "pictures/blur/a.png"],
     ],
     ids=str,
@@ -322,3 +322,33 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 100
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
+
+
+def test_foreign_files_in_the_folder_stop_no_bare_command(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    """A graph and an engine of somebody else's, and what an export that was killed left behind."""
+    for source in (tiny.onnx, tiny.onnx.with_name(tiny.onnx.name + ".json")):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "foreign.onnx").write_bytes(b"not a graph")
+    (tmp_path / "foreign.engine").write_bytes(b"not a plan")
+    (tmp_path / ".hidden.onnx").write_bytes(b"half of one")
+    (tmp_path / "folder.onnx").mkdir()
+    code, out, err = mimo("verify", "--against", tiny.checkpoint, "--size", "32x32", "--engine", "onnxruntime")
+    assert (code, err.count("not done")) == (1, 2), err
+    assert tiny.onnx.name in out and "passed" in out
+    assert all("foreign" in one for one in err.splitlines() if "not done" in one)
+    code, out, err = mimo("bench", "--against", tiny.checkpoint, "--size", "32x32", "--max-seconds", "1", "--no-limits")
+    assert (code, err.count("not done")) == (1, 2), err
+    assert tiny.onnx.name in out
+    code, _, err = mimo("verify", "foreign.onnx", "--against", tiny.checkpoint)
+    assert (code, "not done" in err) == (2, False), err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bench", "--throughput", "1000"], ["verify", "--size", "100000x100000"], ["bench", "--size", "100000x100000"]],
+    ids=str,
+)
+def test_no_option_is_without_a_bound(mimo: Run, arguments: list[str]) -> None:
+    code, _, err = mimo(*arguments)
+    assert code == 2
+    assert "64" in err or "at most" in err
