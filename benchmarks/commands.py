@@ -140,7 +140,7 @@ def bench_command(
     photographs = list_photographs(images or PHOTOGRAPHS)
     refused: list[tuple[Path, ArtifactError]] = []
     jobs = variants(
-        bench_jobs(targets, against, engine, precision, chosen_threads(threads), refused),
+        bench_jobs(targets, against, engine, precision, chosen_threads(threads), refused=refused),
         e2e=e2e,
         throughput=throughput,
         cuda_graph=cuda_graph,

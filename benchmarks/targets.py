@@ -24,6 +24,7 @@ def bench_jobs(
     engine: EngineChoice,
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
+    *,
     refused: list[tuple[Path, ArtifactError]] | None = None,
 ) -> list[Job]:
     """What ``mimo bench`` measures: the named files, or eager PyTorch and every artifact in this folder.

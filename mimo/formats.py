@@ -77,7 +77,7 @@ def is_openvino(path: Path) -> bool:
 
 
 def artifacts_in(folder: Path) -> list[Path]:
-    """The files in ``folder`` that look like artifacts, sorted; other XML files are none."""
+    """The files in ``folder`` that look like artifacts, sorted; hidden and other XML files are none."""
     suffixes = {row.suffix for row in FORMATS}
-    found = (path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+    found = (path for path in folder.iterdir() if path.suffix in suffixes and path.is_file() and not path.name.startswith("."))
     return sorted(path for path in found if path.suffix != format_info("openvino").suffix or is_openvino(path))
