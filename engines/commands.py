@@ -129,11 +129,12 @@ def verify_command(
     from mimo.files import write_json
     from mimo.outputs import check_outputs
 
+    optimum = Shape.parse(size)
     paths = artifacts or artifacts_here()
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
     refused: list[tuple[Path, ArtifactError]] = []
-    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), Shape.parse(size), refused))
+    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), optimum, refused))
     write_verifications(results)
     if json_out:
         write_json(json_out, [one.to_json() for one in results])
