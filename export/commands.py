@@ -76,7 +76,8 @@ def export_command(
 def adopt_command(
     graph: Annotated[Path, typer.Argument(help="An ONNX file from elsewhere: an RGB image in, one of the same size out.")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default <name>.adopted.onnx here.", show_default=False)
+        Path | None,
+        typer.Option(writable=True, help="The file to write; by default <name>.adopted.onnx here.", show_default=False),
     ] = None,
 ) -> None:
     """A graph without its checkpoint -> an artifact; what is made of it is compared with the graph itself."""

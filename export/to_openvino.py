@@ -15,6 +15,7 @@ from mimo.artifact import INPUT, OUTPUT, Artifact, load_onnx, tool_versions
 from mimo.errors import ExportError, MimoError
 from mimo.files import atomic
 from mimo.formats import files_of, format_info, hash_of
+from mimo.installing import install
 from mimo.telemetry import import_openvino
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _converted(source: Artifact, out: Path, described: Artifact) -> Artifact:
     try:
         openvino = import_openvino()
     except ImportError as error:
-        raise ExportError("OpenVINO is not installed: pip install 'mimo-deblur[cpu]'.") from error
+        raise ExportError(f"OpenVINO is not installed: {install('cpu')}.") from error
     try:
         model = openvino.convert_model(str(source.path))
         run = _in_openvino(openvino, model)

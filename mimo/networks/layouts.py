@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mimo.errors import CheckpointError
+from mimo.installing import install
 from mimo.networks import foreign, registry
 from mimo.spec import ModelSpec
 
@@ -67,7 +68,7 @@ def find_states(content: Mapping[Any, Any], name: str) -> list[Found]:
             raise CheckpointError(f"{name} is not a state dict of tensors: save model.state_dict() instead.")
         # A network that was recognised and cannot be says more than that others were not.
         told = next((one for one in refusals if "checkpoint of another network" not in str(one)), refusals[0])
-        more = "" if foreign.is_installed() else " Others are read with pip install 'mimo-deblur[spandrel]'."
+        more = "" if foreign.is_installed() else f" Others are read with {install('spandrel')}."
         raise CheckpointError(f"{name}: {told}{more if told is refusals[0] else ''}") from told
     return sorted(found, key=lambda one: not one.averaged)
 
