@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal, assert_never
 
 import typer
-from rich.markup import escape
 
 from mimo.bundled import given_checkpoint
 from mimo.errors import MimoError
 from mimo.terminal import need_torch, notes, print_artifact, screen, working
+from mimo.wording import literal
 
 app = typer.Typer()
 
@@ -43,7 +43,7 @@ def export_command(
     with working("loading the checkpoint"):
         source = given_checkpoint(checkpoint)
     for remark in source.remarks:
-        notes.print(escape(remark), soft_wrap=True)
+        notes.print(literal(remark), soft_wrap=True)
     match to:
         case "onnx":
             from export.to_onnx import export_onnx
@@ -90,6 +90,6 @@ def adopt_command(
     with working(f"trying {graph.name}"):
         adopted = adopt(graph, path)
     for finding in adopted.findings:
-        screen.print(f"  {escape(finding)}", soft_wrap=True)
+        screen.print(f"  {literal(finding)}", soft_wrap=True)
     screen.print("  nobody has compared it with PyTorch: mimo verify compares what is made of it with itself", soft_wrap=True)
     print_artifact(adopted.artifact)
