@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from engines.evaluation import Evaluation
     from engines.evaluation import Step as PictureStep
     from engines.verification import Verification
-    from mimo.artifact import Artifact
 
 app = typer.Typer()
 
@@ -80,12 +79,13 @@ def build_engine_command(
 ) -> None:
     """ONNX -> TensorRT engine, with a receipt of the precision every convolution computes in."""
     from engines.build import build_engine
+    from engines.folder import only_fp32_onnx
     from mimo.artifact import artifact_files, open_artifact
     from mimo.outputs import check_outputs
 
     shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
     refused: list[Path] = []
-    source = open_artifact(onnx) if onnx else _only_fp32_onnx(refused)
+    source = open_artifact(onnx) if onnx else only_fp32_onnx(refused)
     stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
     if source.precision == "fp16" and not fp16:
         raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
@@ -315,26 +315,6 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
             f"[yellow]without a number, and so the mean too: {literal(', '.join(missing[:5]))}[/yellow]", soft_wrap=True
         )
         raise typer.Exit(FAILED)
-
-
-def _only_fp32_onnx(refused: list[Path]) -> Artifact:
-    """The one in this folder; files that are none of ours are told, added to ``refused`` and passed over."""
-    from mimo.artifact import open_artifact
-
-    found = []
-    for path in sorted(path for path in Path().glob("*.onnx") if not path.name.startswith(".") and not path.is_dir()):
-        try:
-            found.append(open_artifact(path))
-        except ArtifactError as error:
-            refused.append(path)
-            report_failure(str(path), str(error))
-    match [artifact for artifact in found if artifact.precision == "fp32"]:
-        case [one]:
-            return one
-        case []:
-            raise ArtifactError("there is no FP32 ONNX file in this folder: run mimo export --to onnx first, or name one.")
-        case several:
-            raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in several)}): name one.")
 
 
 def _model(model: Path | None, engine: EngineChoice) -> Path:
