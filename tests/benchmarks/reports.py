@@ -92,6 +92,7 @@ def row(
         "runtime": runtime,
         "device": device,
         "compute": compute,
+        "threads": 2,
         "mode": mode,
         "in_flight": 4 if mode == "throughput" else 1,
         "shape": shape,

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+import engines.build
 from engines.build import DEFAULT_SHAPES, build_engine, precision_of, read_network
 from engines.runtimes.tensorrt_api import explain, load_tensorrt
 from mimo.artifact import Artifact, Receipt, open_artifact
 from mimo.errors import BuildError, EngineUnavailable, ShapeError
 from mimo.spec import Shape, ShapeRange
-from tests.tiny import Tiny
+from tests.tiny import PROFILE, Tiny
 
 SMALL = ShapeRange(Shape(1, 16, 16), Shape(1, 64, 64), Shape(2, 128, 128))
 CONVOLUTIONS = 40
@@ -153,3 +154,21 @@ def test_without_tensorrt() -> None:
     except ImportError:
         with pytest.raises(EngineUnavailable, match=r"mimo-deblur\[tensorrt\]"):
             load_tensorrt("tensorrt")
+
+
+def test_float32_is_float32_and_not_tensorfloat(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's own default is TF32, which keeps 10 bits of the mantissa."""
+    trt = load_tensorrt("tensorrt-rtx")
+    seen: list[bool] = []
+
+    class Stop(Exception):
+        pass
+
+    def look(trt: Any, config: Any, *_: object) -> None:
+        seen.append(config.get_flag(trt.BuilderFlag.TF32))
+        raise Stop
+
+    monkeypatch.setattr(engines.build, "_set_targets", look)
+    with pytest.raises(Stop):
+        build_engine(open_artifact(tiny.onnx), tmp_path / "a.engine", shapes=PROFILE, trt=trt)
+    assert seen == [False]
