@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from engines.options import Device, Engine, EngineChoice, OneRuntime, Precision, PrecisionChoice, Threads, chosen_threads
+from engines.options import (
+    Artifacts,
+    CsvOut,
+    Device,
+    Engine,
+    EngineChoice,
+    OneRuntime,
+    PageOut,
+    Precision,
+    PrecisionChoice,
+    Protocol,
+    Threads,
+    chosen_threads,
+)
 from engines.runtimes.table import TensorRT
 from mimo.bundled import given_file
 from mimo.errors import ArtifactError, MimoError
@@ -21,7 +33,6 @@ from mimo.terminal import (
     Against,
     Images,
     JsonOut,
-    ProtocolChoice,
     artifacts_here,
     bar,
     notes,
@@ -41,19 +52,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EnsembleChoice = Literal["none", "rot4"]
-
-Artifacts = Annotated[
-    list[Path] | None,
-    typer.Argument(help="ONNX files and engines; by default all in the current directory.", show_default=False),
-]
-Protocol = Annotated[
-    ProtocolChoice,
-    typer.Option(help="mimo: not rounded; uint8: rounded to 8 bits; realblur: brightness and position aligned first."),
-]
-CsvOut = Annotated[
-    Path | None,
-    typer.Option("--csv", writable=True, help="Write a line per picture, per scene and overall here.", show_default=False),
-]
 
 
 @app.command("build-engine")
@@ -178,11 +176,16 @@ def deblur_command(
         ),
     ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
+    html_out: PageOut = None,
 ) -> None:
     """Photographs in, sharper photographs out: all that a file carries besides its pixels is kept."""
+    from engines.gallery import Gallery
     from engines.photographs import Step, deblur_photographs
     from engines.runtimes.opening import open_engine
+    from mimo.outputs import check_outputs
 
+    check_outputs({"--html": html_out}, [model, *photographs])
+    gallery = Gallery()
     source = _model(model, engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
@@ -192,8 +195,21 @@ def deblur_command(
             progress(step.source.name, step.index + step.tile / step.tiles, step.count)
 
         report = deblur_photographs(
-            runner, photographs, out, tile=tile, context=context, strength=strength, overwrite=overwrite, progress=show
+            runner,
+            photographs,
+            out,
+            tile=tile,
+            context=context,
+            strength=strength,
+            overwrite=overwrite,
+            progress=show,
+            show=gallery.add_photograph if html_out is not None else None,
         )
+    if html_out is not None:
+        if count := len(report.skipped):
+            notes.print(f"[yellow]note[/yellow] the page leaves out {count} done before: --overwrite adds them", soft_wrap=True)
+        how = {"model": source.name, "engine": runner.name, "strength": f"{strength:g}"}
+        gallery.write_photographs(html_out, len(report.done), f"Deblurred by {source.name}", how)
     if report.left_out:
         count, names = len(report.left_out), ", ".join(path.name for path in report.left_out[:3])
         more = ", ..." if count > 3 else ""
@@ -234,10 +250,7 @@ def eval_command(
     threads: Threads = None,
     json_out: JsonOut = None,
     csv_out: CsvOut = None,
-    html_out: Annotated[
-        Path | None,
-        typer.Option("--html", writable=True, help="Write a page with a before/after slider here.", show_default=False),
-    ] = None,
+    html_out: PageOut = None,
     save: Annotated[
         Path | None,
         typer.Option(file_okay=False, writable=True, help="A folder for the restored pictures.", show_default=False),
@@ -255,10 +268,10 @@ def eval_command(
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
     gallery = Gallery()
-    with runner, _pictures_bar() as show:
+    with runner, bar() as show:
 
         def progress(step: PictureStep) -> None:
-            show(step)
+            show(step.score.name, step.done, step.total)
             if html_out:
                 gallery.add(step)
 
@@ -287,16 +300,9 @@ def score_command(
     """The same numbers for anybody's pictures."""
     from engines.evaluation import score_folders
 
-    with _pictures_bar() as show:
-        result = score_folders(pred_dir, truth_dir, protocol, show)
-    _report_evaluation(result, json_out, csv_out)
-
-
-@contextmanager
-def _pictures_bar() -> Iterator[Callable[[PictureStep], None]]:
-    """Progress over pictures."""
     with bar() as show:
-        yield lambda step: show(step.score.name, step.done, step.total)
+        result = score_folders(pred_dir, truth_dir, protocol, lambda step: show(step.score.name, step.done, step.total))
+    _report_evaluation(result, json_out, csv_out)
 
 
 def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path | None) -> None:

@@ -151,6 +151,8 @@ class Step:
     """The blurry picture; None when only results are scored."""
     after: Rectangles
     """The picture that was scored, in [0,1]."""
+    truth: Rectangles | None = None
+    """The sharp picture it was scored against."""
 
 
 Progress = Callable[[Step], None]
@@ -206,7 +208,7 @@ def evaluate(
         if save_dir is not None:
             write_photo((save_dir / pair.name).with_suffix(".png"), blurry, restored.pixels)
         if progress is not None:
-            progress(Step(len(pictures), len(pairs), pictures[-1], blurry, restored))
+            progress(Step(len(pictures), len(pairs), pictures[-1], blurry, restored, sharp))
     tools = tool_versions(*_METRIC_DISTRIBUTIONS, *runtime_info(engine.runtime).distributions)
     return Evaluation(protocol, tuple(pictures), method, tools)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,7 +11,7 @@ from engines.runtimes.table import Device as DeviceName
 from engines.runtimes.table import Precision as PrecisionName
 from engines.runtimes.table import Runtime
 from engines.runtimes.threads import threads_for
-from mimo.terminal import remark
+from mimo.terminal import ProtocolChoice, remark
 
 EngineChoice = Literal["auto", Runtime]
 DeviceChoice = Literal["auto", DeviceName]
@@ -39,3 +40,21 @@ def chosen_threads(asked: int | None) -> int:
     if threads.remark:
         remark(threads.remark)
     return threads.count
+
+
+Artifacts = Annotated[
+    list[Path] | None,
+    typer.Argument(help="ONNX files and engines; by default all in the current directory.", show_default=False),
+]
+Protocol = Annotated[
+    ProtocolChoice,
+    typer.Option(help="mimo: not rounded; uint8: rounded to 8 bits; realblur: brightness and position aligned first."),
+]
+CsvOut = Annotated[
+    Path | None,
+    typer.Option("--csv", writable=True, help="Write a line per picture, per scene and overall here.", show_default=False),
+]
+PageOut = Annotated[
+    Path | None,
+    typer.Option("--html", writable=True, help="Write a page with the pictures side by side here.", show_default=False),
+]

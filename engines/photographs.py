@@ -70,6 +70,10 @@ Progress = Callable[[Step], None]
 """Called on the caller's thread before the first tile of each photograph and after every tile."""
 
 
+BeforeAndAfter = Callable[[Path, int, int, Photo, Photo], None]
+"""Called with each photograph that was restored: its file, its number (from 1) and of how many, before and after."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A photograph for which nothing was written, and the sentence that says why."""
@@ -253,6 +257,7 @@ def deblur_photographs(
     strength: float = 1.0,
     overwrite: bool = False,
     progress: Progress | None = None,
+    show: BeforeAndAfter | None = None,
 ) -> Report:
     """Deblur every photograph of :func:`find_photographs` into ``out``; the other arguments as in :func:`restore_bytes`.
 
@@ -303,6 +308,8 @@ def deblur_photographs(
                 begin = time.perf_counter()
                 restored = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step)
                 seconds += time.perf_counter() - begin
+                if show is not None:
+                    show(job.source, index + 1, len(todo), photo, restored)
             except MemoryError:
                 failed.append(Failure(job.source, _NO_MEMORY))
                 continue

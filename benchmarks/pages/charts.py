@@ -192,6 +192,46 @@ def in_time(warm_up: Sequence[float], samples: Sequence[float], states: Sequence
     return _plot(f"{name} in order of time", told, height + depth, [*body, *lanes], below=below, frame=height)
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One row at a glance: seconds with their interval, and words on how it stands to the baseline."""
+
+    name: str
+    seconds: float
+    low: float | None
+    high: float | None
+    said: str = ""
+    doubt: str = ""
+
+
+def latency_bars(bars: Sequence[Bar]) -> str:
+    """All rows under each other on one axis that begins at 0; the words above each bar, so that they fit a telephone."""
+    longest = max([bar.high or bar.seconds for bar in bars] + [1e-12]) * 1.02
+    unit = unit_for([max(longest * 0.02, min(bar.seconds for bar in bars))])
+    step, top = 42, 4
+    height = top + step * len(bars)
+    axis = Axis(0.0, longest)
+    ticks = ((tick, f"{short(round(tick / unit.seconds, 6))} {unit.name}") for tick in axis.ticks(5))
+    body = [_column_line(axis.at(tick), height, said, top) for tick, said in ticks]
+    for row, bar in enumerate(bars):
+        y = top + step * row
+        words = "; ".join(part for part in (bar.said, bar.doubt) if part)
+        body.append(
+            f'<text class="label" x="0" dx="4" y="{y + 14}">{html(bar.name)}<tspan class="soft"> {html(unit(bar.seconds))}'
+            f"{html(f' ({words})' if words else '')}</tspan></text>"
+        )
+        body.append(
+            f'<rect class="bar latency" x="0" y="{y + 20}" height="12" width="{_pc(max(axis.at(bar.seconds), 0.002))}"/>'
+        )
+        if bar.low is not None and bar.high is not None:
+            low, high = axis.at(bar.low), axis.at(bar.high)
+            body.append(f'<line class="whisker" x1="{_pc(low)}" x2="{_pc(high)}" y1="{y + 26}" y2="{y + 26}"/>')
+            body += [f'<line class="whisker" x1="{_pc(x)}" x2="{_pc(x)}" y1="{y + 21}" y2="{y + 31}"/>' for x in (low, high)]
+    told = "; ".join(f"{bar.name}: {duration(bar.seconds)}" + (f", {bar.said}" if bar.said else "") for bar in bars)
+    picture = _plot("Latency of every row", told, height, body, below="latency, from 0: shorter is faster")
+    return f'<div class="glance">{picture}</div>'
+
+
 def pair_bars(returned: float, latency: float, name: str) -> str:
     """The time until the call returned and the latency, on a scale of their own, because their ratio matters."""
     longest = max(returned, latency) or 1.0

@@ -14,12 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from markupsafe import Markup
+
+from benchmarks.bench import speedup
 from benchmarks.compare import Comparison
-from benchmarks.pages.charts import Point, distribution, in_time, latency_against_psnr, limit_bars, pair_bars, ratio_rounds
+from benchmarks.pages.charts import (
+    Bar,
+    Point,
+    distribution,
+    in_time,
+    latency_against_psnr,
+    latency_bars,
+    limit_bars,
+    pair_bars,
+    ratio_rounds,
+)
 from benchmarks.pages.gauge_lanes import states_in_words
 from benchmarks.pages.header import facts_in, warnings_in, when, where
 from benchmarks.pages.quantities import digits, duration, html, percent
-from benchmarks.pages.style import STYLE
 from benchmarks.pages.tables import (
     ceilings_table,
     grid_table,
@@ -42,6 +54,7 @@ from benchmarks.reports import (
 )
 from benchmarks.roofline import Limits
 from mimo.files import write_bytes
+from mimo.pages import render
 
 _MODES = {
     "sync": "from enqueuing one restoration until the device has finished it, its input already on the device",
@@ -59,7 +72,7 @@ def write_page(path: Path, report: Report) -> None:
 
 def report_page(report: Report) -> str:
     """The whole page for a report of any kind."""
-    opening = ""
+    verdict = None
     match report:
         case BenchReport():
             title, lead, sections = _bench(report)
@@ -69,34 +82,38 @@ def report_page(report: Report) -> str:
             title, lead, sections = _sweep(report)
         case CompareReport():
             title, lead, sections = _compare(report)
-            opening = f'<p class="verdict">{html(_verdict(report.comparison))}</p>'
-    warnings = "".join(f"<li>{one}</li>" for one in warnings_in(report))
-    return _PAGE.format(
-        title=html(title),
-        style=STYLE,
-        lead=html(f"{lead} {when(report.made)}"),
-        warnings=f'<ul class="warnings" aria-label="Warnings">{warnings}</ul>' if warnings else "",
-        opening=opening,
-        facts=facts_in(report),
-        sections="\n".join(sections),
-    )
+            verdict = _verdict(report.comparison)
+    values = {
+        "title": title,
+        "lead": f"{lead} {when(report.made)}",
+        "warnings": [Markup(one) for one in warnings_in(report)],
+        "verdict": verdict,
+        "facts": Markup(facts_in(report)),
+        "sections": sections,
+    }
+    return render("benchmarks.pages", "report.html.j2", values)
 
 
-def _bench(report: BenchReport) -> tuple[str, str, list[str]]:
+Section = tuple[str, Markup]
+"""Heading and content."""
+
+
+def _bench(report: BenchReport) -> tuple[str, str, list[Section]]:
     rows = report.rows
     measured = [row for row in rows if row.summary]
     failed = [row for row in rows if not row.summary]
     files = list(dict.fromkeys(row.file for row in rows))
     what = files[0] if len(files) == 1 else f"{len(files)} files"
     lead = f"{len(measured)} of {len(rows)} rows measured, on {where(report)}."
-    sections = [_section("Numbers", _numbers(measured, failed))]
+    sections = [_section("At a glance", _overview(measured))] if measured else []
+    sections.append(_section("Numbers", _numbers(measured, failed)))
     if points := _points(measured):
         names = {"measured": "PSNR measured", "published": "PSNR published, not measured here"}
         sections.append(_section("Latency against PSNR", f'<div class="wide">{latency_against_psnr(points, names)}</div>'))
     return f"Latency of {what} at {report.shape}", lead, [*sections, *_pictures(report, measured)]
 
 
-def _table(report: TableReport) -> tuple[str, str, list[str]]:
+def _table(report: TableReport) -> tuple[str, str, list[Section]]:
     rows = report.rows
     measured = [row for row in rows if row.summary]
     failed = [row for row in rows if not row.summary]
@@ -107,21 +124,19 @@ def _table(report: TableReport) -> tuple[str, str, list[str]]:
         "“here” was measured. The time until the call returned is what papers have printed as latency: it is not.</p>"
     )
     sections = [_section("Networks", (networks_table(rows) if rows else "") + remark)]
-    if points := _published_points(rows):
-        gpus = ", ".join(dict.fromkeys(row.published.gpu for row in rows if row.published and row.published.gpu))
-        names = {
-            "measured": "measured here, with the published PSNR",
-            "published": f"published, {gpus}",
-            "not-latency": f"published, {gpus}, not synchronised: not latency",
-        }
-        sections.append(
-            _section("Latency against published PSNR", f'<div class="wide">{latency_against_psnr(points, names)}</div>')
-        )
+    for (device, shape), points in _points_here(rows).items():
+        names = {"measured": "measured here, with the published PSNR"}
+        title = f"Latency here against published PSNR: {device}, {shape}"
+        sections.append(_section(title, f'<div class="wide">{latency_against_psnr(points, names)}</div>'))
+    for gpu, points in _published_points(rows).items():
+        names = {"published": "published, synchronised", "not-latency": "published, not synchronised: not latency"}
+        title = f"As published, on {gpu}"
+        sections.append(_section(title, f'<div class="wide">{latency_against_psnr(points, names)}</div>'))
     sections.append(_section("All numbers", _numbers(measured, failed)))
     return f"Deblurring networks at {report.shape}", lead, [*sections, *_pictures(report, measured)]
 
 
-def _sweep(report: SweepReport) -> tuple[str, str, list[str]]:
+def _sweep(report: SweepReport) -> tuple[str, str, list[Section]]:
     grid = report.grid
     measured = [cell for cell in grid if cell.reason is None]
     lead = f"{report.engine}, {len(measured)} of {len(grid)} shapes measured, on {where(report)}."
@@ -137,7 +152,7 @@ def _sweep(report: SweepReport) -> tuple[str, str, list[str]]:
     return f"Sizes and batches of {report.file}", lead, sections
 
 
-def _compare(report: CompareReport) -> tuple[str, str, list[str]]:
+def _compare(report: CompareReport) -> tuple[str, str, list[Section]]:
     a, b, found = report.a, report.b, report.comparison
     title = f"A, {name_of(a)}, against B, {name_of(b)}, at {report.shape}"
     noise = found.noise
@@ -178,6 +193,22 @@ def _verdict(found: Comparison) -> str:
             )
 
 
+def _overview(rows: Sequence[Row]) -> str:
+    """All rows on one axis from 0: latency with its interval, and how it stands to PyTorch with the same weights."""
+    bars = []
+    for row in rows:
+        ratio = speedup(row, rows)
+        said = "" if ratio is None else f"{digits(ratio, 3)}x the speed of PyTorch"
+        said = "the baseline" if ratio is not None and row.verified == "reference" else said
+        doubt = "not converged" if not row.converged else ""
+        bars.append(Bar(name_of(row), row.latency.median, row.latency.median_low, row.latency.median_high, said, doubt))
+    note = (
+        "<p>The line at the end of a bar is the median's 95 % interval; where there is none, n is too small. The speed is set "
+        "against PyTorch in FP32 with the same weights, on the same device.</p>"
+    )
+    return f'<div class="wide">{latency_bars(bars)}</div>{note}'
+
+
 def _points(rows: Sequence[Row]) -> list[Point]:
     return [
         Point(
@@ -193,32 +224,36 @@ def _points(rows: Sequence[Row]) -> list[Point]:
     ]
 
 
-def _published_points(rows: Sequence[NetworkRow]) -> list[Point]:
-    """Ours with a label; the published times of a network once, on the same height. Without a PSNR there is no place."""
-    points: list[Point] = []
-    seen: set[str] = set()
+def _points_here(rows: Sequence[NetworkRow]) -> dict[tuple[str, str], list[Point]]:
+    """What was measured, by device and shape: times of two of either have no place on one axis."""
+    found: dict[tuple[str, str], list[Point]] = {}
     for row in rows:
-        published = row.published
-        if published is None:
-            continue
-        psnr, network = published.psnr, row.network
-        if row.summary and row.latency.median > 0:
+        if row.published is not None and row.summary and row.latency.median > 0:
             median = row.latency.median
             hint = f"{name_of(row)}: {duration(median)} here"
-            points.append(Point(median, psnr, lines_of(row), "measured", hint, network))
-        if network in seen:
+            point = Point(median, row.published.psnr, lines_of(row), "measured", hint)
+            found.setdefault((row.device, row.shape), []).append(point)
+    return found
+
+
+def _published_points(rows: Sequence[NetworkRow]) -> dict[str, list[Point]]:
+    """By the GPU they were published for; each network once, its two times on one height."""
+    found: dict[str, list[Point]] = {}
+    by_network = {row.network: row for row in reversed(rows)}
+    for network, row in by_network.items():
+        if (published := row.published) is None:
             continue
-        seen.add(network)
         kinds: tuple[tuple[float | None, Literal["published", "not-latency"], str], ...] = (
             (published.sync_seconds, "published", "synchronised"),
             (published.async_seconds, "not-latency", "not latency"),
         )
         for seconds, kind, words in kinds:
             if seconds is not None:
-                hint = f"{network}: {duration(seconds)} published, {published.gpu}, {words}"
-                lines = () if row.summary or kind == "not-latency" else lines_of(row)
-                points.append(Point(seconds, psnr, lines, kind, hint, network))
-    return points
+                gpu = published.gpu or "an unnamed GPU"
+                hint = f"{network}: {duration(seconds)} published, {gpu}, {words}"
+                lines = (network[:26],) if kind == "published" else ()
+                found.setdefault(gpu, []).append(Point(seconds, published.psnr, lines, kind, hint, network))
+    return found
 
 
 def _numbers(measured: Sequence[Row], failed: Sequence[Row]) -> str:
@@ -236,7 +271,7 @@ def _numbers(measured: Sequence[Row], failed: Sequence[Row]) -> str:
     return "".join(parts) or "<p>Nothing has been measured yet.</p>"
 
 
-def _pictures(report: BenchReport | TableReport, rows: Sequence[Row]) -> list[str]:
+def _pictures(report: BenchReport | TableReport, rows: Sequence[Row]) -> list[Section]:
     sections = []
     pairs = [row for row in rows if row.enqueued_not_latency]
     if pairs:
@@ -298,31 +333,5 @@ def _figure(row: Row) -> str:
     )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>{content}</section>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-{warnings}
-{opening}
-{facts}
-</header>
-<main>
-{sections}
-</main>
-<footer>Made by mimo bench. Every sample that is drawn here is in the JSON report.</footer>
-</body>
-</html>
-"""
+def _section(title: str, content: str) -> Section:
+    return title, Markup(content)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
+
+from mimo.pages import printable
 
 DASH = "\u2013"
 """In place of a number that there is not, and between two."""
@@ -67,19 +69,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if abs(fraction) >= 0.01 or fraction == 0 else f"{100 * fraction:.2g} %"
 
 
-def html(text: object) -> str:
-    """``text`` for a page or an SVG: markup is escaped, and what cannot be shown, encoded or trusted is a replacement sign.
-
-    File names may hold control characters, halves of surrogate pairs (bytes that are no UTF-8) and signs that reverse
-    the direction of the text after them.
-    """
-    safe = "".join("\ufffd" if _unsafe(sign) else sign for sign in str(text))
-    return escape(safe)
-
-
-def _unsafe(sign: str) -> bool:
-    category = unicodedata.category(sign)
-    return category in ("Cs", "Cn") or (category == "Cc" and sign not in "\n\t") or unicodedata.bidirectional(sign) in _TURNS
-
-
-_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+def html(text: object) -> Markup:
+    """``text`` for a page or an SVG: markup is escaped, and what cannot be shown or trusted is a replacement sign."""
+    return escape(printable(str(text)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.bench import speedup
 from benchmarks.memory import Memory
 from benchmarks.pages.quantities import DASH, Unit, digits, duration, html, percent, size, unit_for
 from benchmarks.reports import Cell, NetworkRow, Row, Side
@@ -53,24 +54,25 @@ def rows_table(rows: Sequence[Row]) -> str:
     unit = unit_for(row.latency.minimum for row in rows)
     columns: dict[str, Callable[[Row], str]] = {
         f"median, {unit.name}": lambda row: _median(row, unit),
-        "p90": lambda row: _percentile(row, 0.90, unit),
+        "to PyTorch": lambda row: _speedup(row, rows),
+        "checked": lambda row: _badge(row.verified),
         "p95": lambda row: _percentile(row, 0.95, unit),
+        "n": lambda row: str(row.latency.n),
+        "of&nbsp;arithmetic ceiling": lambda row: _fraction(row, "compute_fraction"),
+        "of&nbsp;per-layer roofline": lambda row: _fraction(row, "layers_fraction"),
+        "memory": lambda row: _memory(row.memory),
+        "first call": lambda row: unit.number(row.first_call_seconds),
+        "p90": lambda row: _percentile(row, 0.90, unit),
         "p99": lambda row: _percentile(row, 0.99, unit),
         "min": lambda row: unit.number(row.latency.minimum),
         "max": lambda row: unit.number(row.latency.maximum),
         "IQR": lambda row: unit.number(row.latency.iqr),
         "CoV": lambda row: percent(row.latency.cov),
-        "n": lambda row: str(row.latency.n),
         "out&shy;liers": lambda row: str(row.latency.outliers),
-        "first call": lambda row: unit.number(row.first_call_seconds),
         "first call after another&nbsp;shape": lambda row: unit.number(row.first_after_shape_change_seconds),
         "device events": lambda row: unit.number(row.events.median if row.events else None),
-        "memory": lambda row: _memory(row.memory),
-        "of&nbsp;arithmetic ceiling": lambda row: _fraction(row, "compute_fraction"),
         "of&nbsp;copy ceiling": lambda row: _fraction(row, "copy_fraction"),
-        "of&nbsp;per-layer roofline": lambda row: _fraction(row, "layers_fraction"),
         "mode": lambda row: html(row.mode),
-        "checked": lambda row: _badge(row.verified),
         "sha256": lambda row: _sha256(row.sha256),
     }
     if not any(row.events for row in rows):
@@ -233,6 +235,11 @@ def _memory(memory: Memory | None) -> str:
     if memory.engine_bytes is not None:
         words += f"; engine: {size(memory.engine_bytes)}"
     return f"{size(memory.peak_bytes)}<small>{words}</small>"
+
+
+def _speedup(row: Row, rows: Sequence[Row]) -> str:
+    ratio = speedup(row, rows)
+    return DASH if ratio is None else f"{digits(ratio, 3)}x"
 
 
 def _fraction(row: Row, key: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
+from benchmarks.bench import Job
 from benchmarks.gate import against_baseline, allowed_fraction, exit_code, of_comparison, outcome_of
 from benchmarks.reports import BenchReport, CompareReport
 from mimo.errors import MimoError
@@ -113,7 +114,7 @@ def test_the_commands_end_with_the_exit_code(factor: float, code: int, tmp_path:
     if code == 4:
         comparison["comparison"] |= {"low": 0.93, "high": 0.97, "ratio": 0.95}
     monkeypatch.setattr("benchmarks.bench.compare_jobs", lambda *_, **__: typed(comparison))
-    monkeypatch.setattr("benchmarks.targets.one_job", lambda *_: None)
+    monkeypatch.setattr("benchmarks.targets.one_job", lambda *_: Job(Path("a.onnx"), "openvino", "cpu"))
     outcome = CliRunner().invoke(cli.app, ["compare", "a", "b", "--fail-slower", "5%"])
     assert outcome.exit_code == code, outcome.output
 

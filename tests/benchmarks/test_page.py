@@ -278,9 +278,41 @@ def test_a_table_keeps_published_times_apart_from_ours() -> None:
     assert cells[-3:] == ["ok", "survives", "no NVIDIA GPU here"]
     assert "NaN in the output" in text
     assert "it needs 14 GB of memory" in text
-    (picture,) = (one for one in pictures(page) if one[0].text == "Latency against PSNR")
-    kinds = [mark.get("class") for mark in picture.iter("svg") if mark.findtext("title") and mark.get("class")]
-    assert (kinds.count("mark measured"), kinds.count("mark published"), kinds.count("mark not-latency")) == (7, 6, 6)
+    assert scatter(page) == [("mark measured",) * 7, ("mark published", "mark not-latency") * 6]
+
+
+def scatter(page: str) -> list[tuple[str, ...]]:
+    """The marks of each picture of latency against PSNR."""
+    found = [one for one in pictures(page) if one[0].text == "Latency against PSNR"]
+    marks = [[mark for mark in one.iter("svg") if mark.findtext("title") and mark.get("class")] for one in found]
+    return [tuple(str(mark.get("class")) for mark in one) for one in marks]
+
+
+def test_a_scatter_mixes_neither_devices_nor_shapes_nor_what_was_published() -> None:
+    report = table_report()
+    report["rows"][0]["shape"] = "1x960x960"
+    report["rows"][1]["device"] = "cuda"
+    page = page_of(report)
+    assert [len(one) for one in scatter(page)] == [1, 1, 5, 12]
+    for title in ("cpu, 1x960x960", "cuda, 1x720x1280", "cpu, 1x720x1280", "As published, on RTX 3090"):
+        assert title in page
+
+
+def test_bench_opens_with_all_rows_on_one_axis() -> None:
+    reference = row(2.0, engine="pytorch cpu fp32", verified="reference", n=60)
+    page = page_of(bench_report([reference, row(1.0, n=60), row(3.0, file="loose.onnx", n=5, converged=False)]))
+    first = pictures(page)[0]
+    assert first[0].text == "Latency of every row"
+    assert page.index("At a glance") < page.index("<table")
+    bars = [rect for rect in first.iter("rect") if rect.get("class") == "bar latency"]
+    widths = [float(str(bar.get("width")).removesuffix("%")) for bar in bars]
+    assert widths[0] / widths[1] == pytest.approx(2.0, rel=0.02)
+    words = " ".join("".join(text.itertext()) for text in first.iter("text"))
+    assert "the baseline" in words
+    assert re.search(r"(1\.9\d|2\.0\d)x the speed of PyTorch", words)
+    assert "not converged" in words
+    whiskers = [line for line in first.iter("line") if line.get("class") == "whisker"]
+    assert len(whiskers) == 2 * 3, "five samples have no interval"
 
 
 def test_a_network_measured_at_another_shape_says_so() -> None:

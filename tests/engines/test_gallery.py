@@ -47,9 +47,9 @@ class Page(HTMLParser):
 
 
 def steps(count: int, height: int = 24, width: int = 32, name: str = "scene_{}.png") -> list[Step]:
-    before, after = (Whole(np.full((3, height, width), level, np.float32)) for level in (0.25, 0.75))
+    before, after, truth = (Whole(np.full((3, height, width), level, np.float32)) for level in (0.25, 0.75, 0.85))
     scores = [PictureScore(name.format(place), f"scene{place % 2}", AFTER, BEFORE) for place in range(count)]
-    return [Step(place, count, score, before, after) for place, score in enumerate(scores, 1)]
+    return [Step(place, count, score, before, after, truth) for place, score in enumerate(scores, 1)]
 
 
 def write(folder: Path, all_steps: list[Step], title: str = "title", limit: int = 60) -> str:
@@ -61,15 +61,30 @@ def write(folder: Path, all_steps: list[Step], title: str = "title", limit: int 
     return (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_whole_and_has_a_slider_for_every_picture(tmp_path: Path) -> None:
+def test_the_page_is_whole_and_every_picture_can_be_chosen_and_enlarged_without_a_script(tmp_path: Path) -> None:
     page = Page(write(tmp_path, steps(3)))
     assert page.open == []
-    sliders = page.all("input")
-    assert len(sliders) == 3
-    assert all(slider["type"] == "range" and slider["aria-label"] for slider in sliders)
-    assert len(page.all("img")) == 6
-    assert all(image["alt"] for image in page.all("img"))
+    assert page.all("script") == []
+    chosen = [box["name"] for box in page.all("input") if box["type"] == "radio"]
+    assert {name: chosen.count(name) for name in chosen} == {"view1": 4, "view2": 4, "view3": 4}, "side by side and each alone"
+    assert sum(box["type"] == "checkbox" for box in page.all("input")) == 3
+    assert [image["alt"] for image in page.all("img")[:3]] == [
+        f"scene_0.png, {kind}" for kind in ("blurry", "restored", "sharp")
+    ]
+    assert len(page.all("img")) == 9
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+
+
+def test_photographs_of_ones_own_have_no_truth_and_no_numbers(tmp_path: Path) -> None:
+    gallery = Gallery()
+    step = steps(1)[0]
+    assert step.before is not None
+    gallery.add_photograph(Path("folder/mine.jpg"), 1, 1, step.before, step.after)
+    gallery.write_photographs(tmp_path / "page.html", 1, "Deblurred by x", {"engine": "fake"})
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [image["alt"] for image in page.all("img")] == ["mine.jpg, blurry", "mine.jpg, restored"]
+    assert "1 photograph, before and after." in page.text
+    assert page.all("table") == []
 
 
 def test_nothing_comes_from_outside(tmp_path: Path) -> None:
@@ -92,7 +107,7 @@ def test_the_pictures_are_embedded_before_first(tmp_path: Path) -> None:
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert picture.size == (32, 24)
         levels.append(float(np.asarray(picture).mean()) / 255)
-    assert levels == pytest.approx([0.25, 0.75], abs=0.02)
+    assert levels == pytest.approx([0.25, 0.75, 0.85], abs=0.02)
 
 
 def test_large_pictures_are_embedded_smaller_and_the_page_says_so(tmp_path: Path) -> None:
@@ -121,8 +136,8 @@ def test_scenes_have_a_table_when_they_hold_more_than_one_picture(tmp_path: Path
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     hostile = '"><script>alert(1)</script>{}.png'
     page = Page(write(tmp_path, steps(1, name=hostile), title="<b>{0} & {title}</b>"))
-    assert len(page.all("script")) == 1
-    assert len(page.all("b")) == 2  # the two labels of the slider
+    assert page.all("script") == []
+    assert len(page.all("b")) == 3  # the labels of the pictures
     assert hostile.format(0) in page.text
     assert "<b>{0} & {title}</b>" in page.text
 
