@@ -93,6 +93,7 @@ def test_how_the_numbers_were_obtained_is_part_of_them(data: Path, tmp_path: Pat
         "runtime": "onnxruntime",
         "device": "cpu",
         "compute": "fp32",
+        "threads": "-",
         "ensemble": "rot4",
         "model": "some.onnx",
         "model_sha256": sha256_of(model),
