@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-ModelChoice = Literal["mimo-unet", "mimo-unet-plus", "mimo-unet-small"]
 SubsetChoice = Literal["J", "R"]
 
 prepare_app = typer.Typer(
@@ -173,9 +172,13 @@ def train_command(
     out: Annotated[
         Path | None, typer.Option(help="The folder of the run.", file_okay=False, writable=True, show_default=False)
     ] = None,
-    model: Annotated[
-        ModelChoice, typer.Option(help="The network; mimo-unet-small is ours, the others the paper's.")
-    ] = "mimo-unet",
+    model: Annotated[str, typer.Option(help="The network by its name, such as mimo-unet-small or nafnet-32.")] = "mimo-unet",
+    width: Annotated[
+        int | None, typer.Option(help="Channels at full size, of a MIMO-UNet or NAFNet of one's own.", show_default=False)
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="Residual blocks in each stage of a MIMO-UNet of one's own.", show_default=False)
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -191,7 +194,7 @@ def train_command(
     need_torch("training", "train")
     from mimo.learning.train import resume as continue_run
     from mimo.learning.train import train
-    from mimo.networks.registry import named
+    from mimo.networks.registry import own
 
     session = Session(**{name: chosen[name] for name in options_of(Session)})
     if resume is not None:
@@ -203,7 +206,7 @@ def train_command(
     else:
         asked = {name: chosen[name] for name in options_of(Recipe)}
         folders = {name: tuple(asked[name] or ()) for name in ("data", "photographs")}
-        recipe = Recipe(spec=named(model), **asked | folders | {"augment": parse_augment(asked["augment"])})
+        recipe = Recipe(spec=own(model, width, blocks), **asked | folders | {"augment": parse_augment(asked["augment"])})
         if profile_loader:
             from benchmarks.loader import measure_loader
 

@@ -183,6 +183,7 @@ class Course:
             self.pictures,
             self.validation,
             crop=self.recipe.val_crop,
+            multiple=self.recipe.spec.size_multiple,
             world=self.world,
             interrupted=received,
         )

@@ -27,8 +27,8 @@ class Loss:
         return self.content + FREQUENCY_WEIGHT * self.frequency
 
 
-def deblur_loss(outputs: Sequence[Tensor], sharp: Tensor) -> Loss:
-    """The loss of the network's ``[quarter, half, full]`` against ``sharp`` (N,3,H,W) in [0,1].
+def deblur_loss(outputs: Tensor | Sequence[Tensor], sharp: Tensor) -> Loss:
+    """The loss of the network's ``[quarter, half, full]``, or of one image of full size, against ``sharp`` (N,3,H,W) in [0,1].
 
     Computed in float32 whatever the outputs' type. The smaller truths are shrunk from the full one, bilinearly, without
     antialiasing. The spectrum is the whole complex one, without normalisation.
@@ -37,7 +37,8 @@ def deblur_loss(outputs: Sequence[Tensor], sharp: Tensor) -> Loss:
     """
     sharp = sharp.float()
     content, frequency = sharp.new_zeros(()), sharp.new_zeros(())
-    for output, scale in zip(outputs, (0.25, 0.5, 1.0), strict=True):
+    scales: tuple[float, ...] = (1.0,) if isinstance(outputs, Tensor) else (0.25, 0.5, 1.0)
+    for output, scale in zip([outputs] if isinstance(outputs, Tensor) else outputs, scales, strict=True):
         truth = sharp if scale == 1 else interpolate(sharp, scale_factor=scale, mode="bilinear", align_corners=False)
         difference = output.float() - truth
         content = content + difference.abs().mean()

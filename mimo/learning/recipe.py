@@ -150,6 +150,10 @@ class Recipe:
         _check(self)
         if not (self.data or self.photographs):
             raise TrainingError("there is nothing to learn from: name --data or --synthesize-from.")
+        if self.patch_size % self.spec.size_multiple:
+            raise TrainingError(
+                f"--patch-size must be a multiple of {self.spec.size_multiple} for {self.spec.name}, got {self.patch_size}."
+            )
         if self.shake.longest < self.shake.shortest:
             raise TrainingError(
                 f"--longest must be above the shortest shake, {self.shake.shortest:g} pixels, got {self.shake.longest:g}."

@@ -48,13 +48,15 @@ def validate(
     *,
     crop: int,
     world: World,
+    multiple: int = 4,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Scores | None:
     """How near ``network`` brings the pairs at ``places`` to their truths, and how little it does to the truths themselves.
 
     In float32 whatever the training runs in, for that is what gets exported. ``crop``: the middle of each picture, at
-    most so many pixels a side; 0 for all of it. The processes of ``world`` share the pictures. None
-    when any process was interrupted.
+    most so many pixels a side; 0 for all of it.
+    ``multiple``: the network's size multiple. The processes of ``world`` share the pictures. None when any
+    process was interrupted.
 
     No random number is drawn and the mode of the network is put back, so that training goes on as if nothing had been.
     """
@@ -72,8 +74,8 @@ def validate(
                 mine = start + world.rank
                 if mine < len(places):
                     blur, sharp = (_middle(picture, crop) for picture in pictures[places[mine]])
-                    restored = _restored(network, blur, world.device)
-                    untouched = _restored(network, sharp, world.device)
+                    restored = _restored(network, blur, world.device, multiple)
+                    untouched = _restored(network, sharp, world.device, multiple)
                     scores.append((mine, pool.submit(_score, restored, untouched, sharp)))
                     if len(rows) < _STRIP_ROWS:
                         rows.append(_row(blur, restored, sharp))
@@ -88,12 +90,14 @@ def validate(
 
 
 @torch.inference_mode()
-def _restored(network: nn.Module, blur: Samples, device: torch.device) -> NDArray[np.float32]:
-    """(H,W,3) samples -> (3,H,W), clamped; sides that are no multiple of 4 are mirrored up to one and cut off again."""
+def _restored(network: nn.Module, blur: Samples, device: torch.device, multiple: int) -> NDArray[np.float32]:
+    """(H,W,3) samples -> (3,H,W), clamped; sides are mirrored up to multiples of ``multiple`` and cut off again."""
     height, width = blur.shape[:2]
-    padded = pad_to(blur.transpose(2, 0, 1), height + -height % 4, width + -width % 4).transpose(1, 2, 0)
+    padded = pad_to(blur.transpose(2, 0, 1), height + -height % multiple, width + -width % multiple).transpose(1, 2, 0)
     x = to_device(torch.from_numpy(padded.copy())[None], device, channels_last=True)
-    y = network(x)[-1][0, :, :height, :width].float().clamp(0, 1)
+    outputs = network(x)
+    image = outputs if isinstance(outputs, torch.Tensor) else outputs[-1]
+    y = image[0, :, :height, :width].float().clamp(0, 1)
     restored: NDArray[np.float32] = y.cpu().contiguous().numpy()
     return restored
 

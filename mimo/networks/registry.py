@@ -267,6 +267,23 @@ def mimo_unet(width: int, residual_blocks: int) -> ModelSpec:
     return MIMO_UNET.spec({"residual_blocks": residual_blocks, "width": width})
 
 
+def own(name: str, width: int | None = None, residual_blocks: int | None = None) -> ModelSpec:
+    """The variant called ``name`` with another width or depth, where the network has one.
+
+    Raises :class:`~mimo.errors.MimoError` for an unknown name, a parameter that the network has not, and one out of range.
+    """
+    spec = named(name)
+    asked = {"width": width, "residual_blocks": residual_blocks}
+    chosen = {key: value for key, value in asked.items() if value is not None}
+    for key, value in chosen.items():
+        if key not in spec.parameters:
+            raise MimoError(f"{name} has no {key.replace('_', ' ')} to choose: leave it out.")
+        least, most = (2, MOST_CHANNELS) if key == "width" else (1, MOST_BLOCKS)
+        if not least <= value <= most:
+            raise MimoError(f"the {key.replace('_', ' ')} of {name} must be from {least} to {most}, got {value}.")
+    return entry_of(spec).spec({**spec.parameters, **chosen})
+
+
 def recognise(shapes: Shapes) -> ModelSpec:
     """The spec behind a state dict's ``{key: shape}``, from its own keys alone; that all of them fit is checked by loading.
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo.errors import CheckpointError, ShapeError
+from mimo.errors import CheckpointError, MimoError, ShapeError
 from mimo.networks.entry import Network
-from mimo.networks.registry import NETWORKS, mimo_unet, named, recognise, spec_from_json
+from mimo.networks.registry import NETWORKS, mimo_unet, named, own, recognise, spec_from_json
 from mimo.spec import Shape, ShapeRange
 from tests.parity_weights import keys
 
@@ -223,3 +223,14 @@ def test_one_shape_can_be_a_whole_profile() -> None:
     shape = Shape(1, 64, 64)
     assert shape in ShapeRange(shape, shape, shape)
     assert str(RANGE) == "1x64x128 .. 2x720x1280 .. 4x2160x3840"
+
+
+def test_a_variant_of_ones_own() -> None:
+    assert own("mimo-unet", 8, 3) == mimo_unet(8, 3)
+    assert own("nafnet-32", 16).parameters == {**named("nafnet-32").parameters, "width": 16}
+    with pytest.raises(MimoError, match="has no width"):
+        own("mprnet", 8)
+    with pytest.raises(MimoError, match="has no residual blocks"):
+        own("nafnet-32", None, 3)
+    with pytest.raises(MimoError, match="from 2 to 4096, got 1"):
+        own("mimo-unet", 1)

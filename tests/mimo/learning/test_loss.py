@@ -45,3 +45,13 @@ def test_is_zero_for_the_truth_and_float32_for_half_precision() -> None:
     truths = [interpolate(label, scale_factor=scale, mode="bilinear", align_corners=False) for scale in (0.25, 0.5)]
     assert float(deblur_loss([*truths, label], label).total) == 0
     assert deblur_loss([t.bfloat16() for t in (*truths, label)], label).total.dtype == torch.float32
+
+
+def test_a_network_of_one_output_has_one_scale() -> None:
+    """NAFNet's, say: the full size's share of the loss, and no other."""
+    torch.manual_seed(0)
+    output, sharp = torch.rand(2, 3, 32, 48), torch.rand(2, 3, 32, 48)
+    loss = deblur_loss(output, sharp)
+    assert loss.content.item() == pytest.approx((output - sharp).abs().mean().item())
+    quarter, half = (torch.nn.functional.interpolate(sharp, scale_factor=s, mode="bilinear") for s in (0.25, 0.5))
+    assert loss.total.item() == pytest.approx(deblur_loss([quarter, half, output], sharp).total.item())
