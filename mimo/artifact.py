@@ -6,14 +6,14 @@ engine stays a plain plan file, which trtexec and Triton load.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from mimo.errors import ArtifactError, OutputError, ShapeError
+from mimo.errors import ArtifactError, MimoError, OutputError
 from mimo.files import write_json
 from mimo.formats import Format, hash_of
 from mimo.networks.registry import spec_from_json
@@ -21,6 +21,8 @@ from mimo.spec import ModelSpec, Shape, ShapeRange
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from mimo.sidecar import LineageRecord
 
 Precision = Literal["fp32", "fp16", "mixed"]
 
@@ -121,90 +123,113 @@ def verification_of(path: Path) -> Path:
     return path.with_name(path.name + ".verification.json")
 
 
-def artifact_from(path: Path, sha256: str, lineage: Mapping[str, Any], source: str) -> Artifact:
-    """Read :meth:`Artifact.lineage` back. ``source`` names where it stood, for :class:`ArtifactError`."""
+def artifact_from(path: Path, sha256: str, text: str | bytes, source: str) -> Artifact:
+    """Read :meth:`Artifact.lineage` back from JSON. ``source`` names where it stood, for :class:`ArtifactError`."""
+    from mimo.sidecar import read_lineage
+
+    return _artifact(path, sha256, read_lineage(text, source), source)
+
+
+def _artifact(path: Path, sha256: str, record: LineageRecord, source: str) -> Artifact:
+    shapes, receipt = record.shapes, record.receipt
     try:
-        if lineage["schema"] != SCHEMA:
-            raise ArtifactError(
-                f"{source} has schema {lineage['schema']}, this version of mimo reads {SCHEMA}: make the file again with it."
-            )
-        if lineage["format"] not in get_args(Format) or lineage["precision"] not in get_args(Precision):
-            raise ValueError("format or precision")
-        if lineage["io"] not in ("float32", "float16"):
-            raise ValueError("io")
-        model, shapes, receipt = lineage["model"], lineage["shapes"], lineage["receipt"]
         return Artifact(
             path=path,
             sha256=sha256,
-            format=lineage["format"],
-            precision=lineage["precision"],
-            io=lineage["io"],
-            spec=spec_from_json(model),
-            checkpoint_sha256=lineage["checkpoint_sha256"],
-            parent=lineage["parent"],
-            parent_sha256=lineage["parent_sha256"],
-            shapes=ShapeRange(Shape.parse(shapes["min"]), Shape.parse(shapes["opt"]), Shape.parse(shapes["max"]))
-            if shapes
-            else None,
-            receipt=Receipt(receipt["convolutions"], receipt["resizes"], receipt["inner_casts"]) if receipt else None,
-            compute_capabilities=tuple(lineage["compute_capabilities"]),
-            tools=lineage["tools"],
+            format=record.format,
+            precision=record.precision,
+            io=record.io,
+            spec=spec_from_json(record.model),
+            checkpoint_sha256=record.checkpoint_sha256,
+            parent=record.parent,
+            parent_sha256=record.parent_sha256,
+            shapes=ShapeRange(Shape.parse(shapes.min), Shape.parse(shapes.opt), Shape.parse(shapes.max)) if shapes else None,
+            receipt=Receipt(receipt.convolutions, receipt.resizes, receipt.inner_casts) if receipt else None,
+            compute_capabilities=record.compute_capabilities,
+            tools=record.tools,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ShapeError) as error:
-        raise ArtifactError(f"{source} is damaged ({error!r}): make the file again with mimo.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MimoError) as error:
+        raise ArtifactError(f"{source} is damaged ({repr(error)[:200]}): make the file again with mimo.") from error
 
 
 def open_artifact(path: Path) -> Artifact:
     """The artifact at ``path``, its bytes checked against its sidecar (or, for ONNX alone, its own metadata).
 
-    Raises :class:`ArtifactError` when the file is missing, when its bytes changed since the sidecar was written, or when
-    nothing says what it is.
+    An ONNX file is checked as :func:`mimo.onnx_check.read_graph` does, and its element type and precision against what the
+    graph itself computes in; a plan by its header. Raises :class:`ArtifactError` when the file is missing, when its bytes
+    changed since the sidecar was written, when the two contradict each other, or when nothing says what it is.
     """
-    if not path.is_file():
+    if not _is_there(path):
         raise ArtifactError(f"{path} is not there: make it with mimo export or mimo build-engine, or check the name.")
     sha256 = hash_of(path)
     sidecar = sidecar_of(path)
-    if sidecar.is_file():
-        try:
-            content = json.loads(sidecar.read_text(encoding="utf-8"))
-            recorded = content["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{sidecar} is damaged ({error!r}): make {path.name} again.") from error
-        if recorded != sha256:
+    if _is_there(sidecar):
+        from mimo.sidecar import read_sidecar
+
+        record = read_sidecar(sidecar, path.name)
+        if record.sha256 != sha256:
             raise ArtifactError(
-                f"{path} has changed since {sidecar.name} was written (sha256 {sha256[:12]} instead of {str(recorded)[:12]}): "
+                f"{path} has changed since {sidecar.name} was written (sha256 {sha256[:12]} instead of {record.sha256[:12]}): "
                 "make it again, or restore the file that belongs to the sidecar."
             )
-        return artifact_from(path, sha256, content, sidecar.name)
-    if path.suffix == ".onnx":
-        return artifact_from(path, sha256, onnx_lineage(path), f"{path.name}'s metadata")
-    raise ArtifactError(
-        f"{path} has no sidecar {sidecar.name}, and an engine cannot say itself what it is: keep the two together, "
-        "or build it again with mimo build-engine."
-    )
+        artifact = _artifact(path, sha256, record, sidecar.name)
+    elif path.suffix == ".onnx":
+        artifact = artifact_from(path, sha256, onnx_lineage(path), f"{path.name}'s metadata")
+    else:
+        raise ArtifactError(
+            f"{path} has no sidecar {sidecar.name}, and an engine cannot say itself what it is: keep the two together, "
+            "or build it again with mimo build-engine."
+        )
+    match artifact.format:
+        case "onnx":
+            _check_types(artifact)
+        case "tensorrt" | "tensorrt-rtx":
+            from mimo.plan_header import check_plan
+
+            check_plan(path, artifact.format, artifact.tools.get(artifact.format))
+        case "openvino":
+            pass  # OpenVINO reads it, and raises for what it does not know
+    return artifact
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system has, a link to itself
+        return False
+
+
+def _check_types(artifact: Artifact) -> None:
+    """Raises :class:`ArtifactError` when the graph takes or computes in other types than its lineage says."""
+    precision, io = _types_of(artifact.path, artifact.sha256)
+    if (precision, io) != (artifact.precision, artifact.io):
+        raise ArtifactError(
+            f"{artifact.path} computes in {precision} with {io} input and output, and is said to in {artifact.precision} with "
+            f"{artifact.io}: make the file again with mimo."
+        )
+
+
+@lru_cache(maxsize=32)
+def _types_of(path: Path, sha256: str) -> tuple[str, str]:
+    """Precision and element type of the graph with this hash, which is looked at once."""
+    from mimo.onnx_stats import ends_of, precision_of_graph
+
+    model = load_onnx(path)
+    return precision_of_graph(model), ends_of(model, INPUT, OUTPUT)
 
 
 def load_onnx(path: Path) -> ModelProto:
-    """Read an ONNX file. Raises :class:`ArtifactError` when it cannot be read."""
-    import onnx
-    from google.protobuf.message import DecodeError
+    """Read an ONNX file and check it. Raises :class:`ArtifactError` as :func:`mimo.onnx_check.read_graph` does."""
+    from mimo.onnx_check import read_graph
 
-    try:
-        return onnx.load(str(path), format="protobuf")
-    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a readable ONNX file: export it again with mimo export.") from error
+    return read_graph(path)
 
 
-def onnx_lineage(path: Path) -> dict[str, Any]:
-    """The lineage in an ONNX file's metadata. Raises :class:`ArtifactError` for a file that has none or cannot be read."""
+def onnx_lineage(path: Path) -> str:
+    """The lineage in an ONNX file's metadata, as JSON. Raises :class:`ArtifactError` for a file without or that is no ONNX."""
     for entry in load_onnx(path).metadata_props:
         if entry.key == METADATA_PREFIX + "lineage":
-            try:
-                lineage = json.loads(entry.value)
-            except ValueError as error:
-                raise ArtifactError(f"{path}: its lineage is damaged: export it again with mimo export.") from error
-            if isinstance(lineage, dict):
-                return lineage
+            return str(entry.value)
     raise ArtifactError(f"{path} is an ONNX file of another model: only files made by mimo export carry MIMO-UNet's lineage.")
 
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import onnx
 
@@ -57,6 +57,53 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
         ),
         weight_types=dict(Counter(_type_name(types[node.input[1]]) for node in convolutions if node.input[1] in types)),
     )
+
+
+def precision_of_graph(model: onnx.ModelProto) -> Literal["fp32", "fp16", "mixed"]:
+    """What the graph computes in, by the types of the weights of its convolutions and products, and of its constants.
+
+    ``mixed`` when there are several, or a float16 weight beside float32 convolutions.
+    """
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    weighed = {kinds[node.input[1]] for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in kinds}
+    casts = {
+        attribute.i
+        for node in model.graph.node
+        if node.op_type == "Cast"
+        for attribute in node.attribute
+        if attribute.name == "to"
+    }
+    floats = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    found = weighed or {model.graph.input[0].type.tensor_type.elem_type}
+    if found == {onnx.TensorProto.FLOAT16}:
+        return "fp16"
+    # A cast to half and back coarsens a graph whose convolutions are all float32.
+    if found == {onnx.TensorProto.FLOAT} and not half & (casts | set(kinds.values())):
+        return "fp32"
+    return "mixed" if found <= floats.keys() | half else "fp32"
+
+
+def ends_of(model: onnx.ModelProto, blur: str, sharp: str) -> Literal["float32", "float16"]:
+    """The element type of the graph's only input ``blur`` and its output ``sharp``, both (N,3,H,W).
+
+    Raises :class:`ArtifactError` for another input, another output (but for the smaller scales beside it) or another type.
+    """
+    inputs, outputs = list(model.graph.input), {value.name: value for value in model.graph.output}
+    kinds = set()
+    for value in (*inputs, *outputs.values()):
+        tensor = value.type.tensor_type
+        sizes = list(tensor.shape.dim)
+        if len(sizes) != 4 or sizes[1].dim_value not in (0, 3):
+            raise ArtifactError(f"the graph's {value.name[:60]!r} is not batch x 3 x height x width: export it again.")
+        kinds.add(tensor.elem_type)
+    if [value.name for value in inputs] != [blur] or sharp not in outputs or not outputs.keys() <= {"quarter", "half", sharp}:
+        raise ArtifactError(f"the graph does not take one {blur!r} and give {sharp!r}: export it again with mimo export.")
+    if kinds == {onnx.TensorProto.FLOAT}:
+        return "float32"
+    if kinds == {onnx.TensorProto.FLOAT16}:
+        return "float16"
+    raise ArtifactError("the graph's input and output are not both float32 or both float16: export it again with mimo export.")
 
 
 def macs(model: onnx.ModelProto, shape: Shape) -> int:

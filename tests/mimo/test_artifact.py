@@ -14,13 +14,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import mimo.artifact
+import mimo.formats
 from mimo.artifact import Artifact, Receipt, artifact_from, open_artifact, sidecar_of, tool_versions
 from mimo.errors import ArtifactError
 from mimo.files import sha256_of
 from mimo.networks.checkpoint import load_checkpoint
 from mimo.networks.registry import named
 from mimo.spec import Shape, ShapeRange
+from tests.plans import plan_bytes
 from tests.tiny import SPEC, Tiny
 
 SHAPES = ShapeRange(Shape(1, 64, 64), Shape(1, 720, 1280), Shape(4, 2160, 3840))
@@ -39,7 +40,7 @@ def copy(tiny: Tiny, tmp_path: Path) -> Path:
 def engine(tmp_path: Path) -> Artifact:
     """An engine by its sidecar; for what is tested here its bytes may be any."""
     path = tmp_path / "mimo-unet.fp16.engine"
-    path.write_bytes(b"a plan")
+    path.write_bytes(plan_bytes())
     artifact = Artifact(
         path=path,
         sha256=sha256_of(path),
@@ -204,7 +205,7 @@ def test_a_file_that_may_not_be_read(copy: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(mimo.artifact, "sha256_of", refuse)
+    monkeypatch.setattr(mimo.formats, "sha256_of", refuse)
     with pytest.raises(ArtifactError, match=r"cannot be read \(Permission denied\): check its permissions"):
         open_artifact(copy)
 
@@ -250,7 +251,7 @@ def test_an_onnx_file_whose_weights_are_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "split.onnx"
     onnx.save(another_model(), str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(ArtifactError, match="is not a readable ONNX file"):
+    with pytest.raises(ArtifactError, match="its weights lie in another file"):
         open_artifact(path)
 
 
@@ -265,7 +266,7 @@ def test_a_truncated_onnx_file_alone(copy: Path, share: float) -> None:
 
 def test_the_error_names_where_the_lineage_stood(engine: Artifact) -> None:
     with pytest.raises(ArtifactError, match=r"^somewhere is damaged"):
-        artifact_from(engine.path, engine.sha256, {}, "somewhere")
+        artifact_from(engine.path, engine.sha256, "{}", "somewhere")
 
 
 def test_versions_are_of_what_is_installed() -> None:
