@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ def graph(*nodes: Node, kind: int = TensorProto.FLOAT, weights: tuple[onnx.Tenso
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def conv(inputs: tuple[str, ...] = ("blur", "w"), **settings: object) -> Node:
+def conv(inputs: tuple[str, ...] = ("blur", "w"), **settings: Any) -> Node:
     return helper.make_node("Conv", list(inputs), ["sharp"], **({"pads": [1, 1, 1, 1]} | settings))
 
 
