@@ -106,7 +106,7 @@ def test_the_commands_end_with_the_exit_code(factor: float, code: int, tmp_path:
     old = tmp_path / "old.json"
     old.write_text(json.dumps(bench_report([row(1.2, n=200)])))
     monkeypatch.setattr("benchmarks.bench.bench", lambda *_, **__: bench_of(row(1.2 * factor, n=200)))
-    monkeypatch.setattr("benchmarks.targets.bench_jobs", lambda *_: [])
+    monkeypatch.setattr("benchmarks.targets.bench_jobs", lambda *_, **__: [])
     outcome = CliRunner().invoke(cli.app, ["bench", "--sync", "--baseline", str(old), "--fail-slower", "5%"])
     assert outcome.exit_code == code, outcome.output
     assert {1: "slower:", 0: "passed:", 4: "undecided:"}[code] in outcome.output
@@ -114,7 +114,7 @@ def test_the_commands_end_with_the_exit_code(factor: float, code: int, tmp_path:
     if code == 4:
         comparison["comparison"] |= {"low": 0.93, "high": 0.97, "ratio": 0.95}
     monkeypatch.setattr("benchmarks.bench.compare_jobs", lambda *_, **__: typed(comparison))
-    monkeypatch.setattr("benchmarks.targets.one_job", lambda *_: Job(Path("a.onnx"), "openvino", "cpu"))
+    monkeypatch.setattr("benchmarks.targets.one_job", lambda *_, **__: Job(Path("a.onnx"), "openvino", "cpu"))
     outcome = CliRunner().invoke(cli.app, ["compare", "a", "b", "--fail-slower", "5%"])
     assert outcome.exit_code == code, outcome.output
 

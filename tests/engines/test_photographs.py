@@ -487,3 +487,19 @@ def test_what_is_in_the_way_of_one_result_stops_no_other(tmp_path: Path) -> None
     reasons = {one.source.name: one.reason for one in report.failed}
     assert set(reasons) == {"b.png", "c.png", long.name}
     assert "there is a folder of that name" in reasons["b.png"]
+
+
+def test_each_photograph_is_shown_before_and_after(tmp_path: Path) -> None:
+    """What ``mimo deblur --html`` makes its page of."""
+    from engines.gallery import Gallery
+
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((64, 96, 3), 128, np.uint8)).save(tmp_path / "in" / "mine.png")
+    gallery = Gallery()
+    engine = FakeEngine(lambda images: images * np.float32(0.5), 0)
+    report = deblur_photographs(engine, [tmp_path / "in"], tmp_path / "out", show=gallery.add_photograph)
+    assert [path.name for path in report.done] == ["mine.png"]
+    gallery.write_photographs(tmp_path / "page.html", 1, "title", {})
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('alt="mine.png, ') == 2
+    assert "script" not in page
