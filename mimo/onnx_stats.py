@@ -60,28 +60,27 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
 
 
 def precision_of_graph(model: onnx.ModelProto) -> Literal["fp32", "fp16", "mixed"]:
-    """What the graph computes in, by the types of the weights of its convolutions and products, and of its constants.
+    """What the graph computes in, by the types of what its convolutions and products read and of all that the picture becomes.
 
-    ``mixed`` when there are several, or a float16 weight beside float32 convolutions.
+    ``mixed`` when there are several, or where a value on the way from the picture is coarser than float32 between float32
+    convolutions. Weights that are kept in float16 and cast to float32 before they are used are float32.
     """
-    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    weighed = {kinds[node.input[1]] for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in kinds}
-    casts = {
-        attribute.i
-        for node in model.graph.node
-        if node.op_type == "Cast"
-        for attribute in node.attribute
-        if attribute.name == "to"
-    }
-    floats = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
+    inferred = onnx.shape_inference.infer_shapes(model)
+    values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    pictures = {value.name for value in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
+    found = set()
+    for node in model.graph.node:  # in the order in which they are computed
+        if pictures.isdisjoint(node.input):
+            continue
+        pictures |= set(node.output)
+        if node.op_type in PRODUCTS:
+            found.add(kinds.get(next(name for name in node.input if name in pictures)))
     half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    found = weighed or {model.graph.input[0].type.tensor_type.elem_type}
-    if found == {onnx.TensorProto.FLOAT16}:
+    coarse = {kinds.get(name) for name in pictures} & half
+    if (found or coarse) == {onnx.TensorProto.FLOAT16}:
         return "fp16"
-    # A cast to half and back coarsens a graph whose convolutions are all float32.
-    if found == {onnx.TensorProto.FLOAT} and not half & (casts | set(kinds.values())):
-        return "fp32"
-    return "mixed" if found <= floats.keys() | half else "fp32"
+    return "fp32" if found <= {onnx.TensorProto.FLOAT} and not coarse else "mixed"
 
 
 def ends_of(model: onnx.ModelProto, blur: str, sharp: str) -> Literal["float32", "float16"]:

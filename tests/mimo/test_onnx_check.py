@@ -111,6 +111,12 @@ def test_a_half_way_cast_makes_a_graph_mixed() -> None:
     assert precision_of_graph(graph(half, back, conv(("b", "w")))) == "mixed"
 
 
+def test_weights_kept_in_half_compute_in_float32() -> None:
+    weight = numpy_helper.from_array(np.zeros((3, 3, 3, 3), np.float16), "h")
+    model = graph(helper.make_node("Cast", ["h"], ["w"], to=TensorProto.FLOAT), conv(), weights=(weight,))
+    assert precision_of_graph(model) == "fp32"
+
+
 def test_other_ends_are_refused() -> None:
     model = graph(conv())
     assert ends_of(model, "blur", "sharp") == "float32"
