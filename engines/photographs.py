@@ -41,7 +41,7 @@ from mimo.pictures import pictures_below
 from mimo.spec import SMALLEST_SIDE
 
 _NOT_READ = frozenset({
-    ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp", ".jp2", ".jxl", ".jfif", ".jpe", ".psd", ".dng", ".cr2", ".cr3", ".nef",
+    ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef",
     ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
 })  # fmt: skip
 """In lower case: what people keep photographs in that is not read, or not known by this name."""

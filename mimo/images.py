@@ -37,6 +37,8 @@ MOST_PIXELS = 200_000_000
 """A file that claims more is refused before anything of it is decoded."""
 
 _FORMATS: dict[str, Format] = {
+    ".jfif": "jpeg",
+    ".jpe": "jpeg",
     ".jpeg": "jpeg",
     ".jpg": "jpeg",
     ".png": "png",

@@ -13,8 +13,13 @@ from mimo.images import PHOTO_SUFFIXES
 
 def pictures_of(folder: Path) -> list[Path]:
     """The pictures in ``folder``, sorted by name. Raises :class:`ImageError` when it cannot be listed."""
+    return [path for path in named_as_pictures(folder) if is_picture(path)]
+
+
+def named_as_pictures(folder: Path) -> list[Path]:
+    """What in ``folder`` has a picture's name, whatever it is, sorted. Raises :class:`ImageError` when it cannot be listed."""
     try:
-        return sorted(path for path in folder.iterdir() if is_picture(path))
+        return sorted(path for path in folder.iterdir() if _has_its_name(path, PHOTO_SUFFIXES))
     except OSError as error:
         raise _unlisted(folder, error) from error
 
@@ -47,12 +52,16 @@ def is_picture(path: Path, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> bool:
     """Whether a file is one by its name and kind: not hidden (macOS puts ``._a.png`` beside ``a.png``), and no folder, pipe
     or device. A link that leads nowhere counts: reading it tells why.
     """
-    if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+    if not _has_its_name(path, suffixes):
         return False
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return True
+
+
+def _has_its_name(path: Path, suffixes: frozenset[str]) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
 
 
 def _unlisted(folder: Path, error: OSError) -> ImageError:

@@ -27,8 +27,10 @@ _FOREIGN = (
 )
 _BRANDS = {
     b"avif": "an AVIF picture", b"avis": "an AVIF sequence", b"crx ": "a camera's raw file (CR3)", b"jxl ": "a JPEG XL picture",
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx"), "a HEIC picture"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "a HEIC picture"),
 }  # fmt: skip
+_CONTAINER_BRANDS = dict.fromkeys((b"mif1", b"msf1", b"mif2", b"miaf"), "a HEIF picture")
+"""They say how a picture is wrapped and not how it is coded: HEIC and AVIF have them both (ISO/IEC 23008-12, 23000-22)."""
 _COMPRESSIONS = {
     2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 6: "old-style JPEG", 7: "JPEG", 9: "JBIG", 10: "JBIG", 32766: "NeXT",
     32809: "ThunderScan", 32908: "PixarFilm", 32909: "PixarLog", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
@@ -62,7 +64,8 @@ def format_of(head: bytes) -> Format | None:
 def foreign(head: bytes) -> str | None:
     """The name of another format that people keep photographs in."""
     if head[4:8] == b"ftyp":
-        return next((_BRANDS[brand] for brand in (head[8:12], *_compatible(head)) if brand in _BRANDS), None)
+        brands = (head[8:12], *_compatible(head))
+        return next((known[brand] for known in (_BRANDS, _CONTAINER_BRANDS) for brand in brands if brand in known), None)
     return next((name for magic, name in _FOREIGN if head.startswith(magic)), None)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mimo.errors import DataError, ImageError
 from mimo.files import sha256_of
 from mimo.images import PHOTO_SUFFIXES, read_photo
+from mimo.pictures import named_as_pictures
 
 Samples = NDArray[np.uint8]
 """(H,W,3) RGB, C-contiguous."""
@@ -175,7 +176,7 @@ def pictures_in(folder: Path) -> dict[str, Path]:
     Raises :class:`DataError` for an empty file, which is what an interrupted unpacking leaves, and for a folder that cannot
     be read.
     """
-    found = {entry.name: entry for entry in _named_as_pictures(folder) if entry.is_file()}
+    found = {path.name: path for path in _named_as_pictures(folder) if path.is_file()}
     for path in found.values():
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty: copy or unpack it again.")
@@ -184,15 +185,14 @@ def pictures_in(folder: Path) -> dict[str, Path]:
 
 def not_regular(folder: Path) -> list[str]:
     """Names of pictures in ``folder`` that are none: devices, pipes, folders, links that lead nowhere or to themselves."""
-    return [entry.name for entry in _named_as_pictures(folder) if not entry.is_file()]
+    return [path.name for path in _named_as_pictures(folder) if not path.is_file()]
 
 
 def _named_as_pictures(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
-    return [entry for entry in entries if entry.suffix.lower() in PHOTO_SUFFIXES and entry.name[0] != "."]
+        return named_as_pictures(folder)
+    except ImageError as error:
+        raise DataError(str(error)) from error
 
 
 def need_folder(folder: Path, parent: Path, expected: Sequence[str], what: str = "") -> Path:

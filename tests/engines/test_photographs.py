@@ -187,7 +187,7 @@ def test_hidden_files_and_links_to_folders_are_left_out(tmp_path: Path) -> None:
 def test_no_photographs_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.txt").write_text("no photograph")
-    with pytest.raises(ImageError, match=r"no photographs in .*in: files ending in \.jpeg"):
+    with pytest.raises(ImageError, match=r"no photographs in .*in: files ending in \.jfif"):
         deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -443,11 +443,21 @@ def test_a_name_that_is_not_utf_8_in_a_file_ends_nothing(tmp_path: Path, suffix:
 
 def test_pictures_that_are_not_read_are_told(tmp_path: Path) -> None:
     picture(tmp_path / "in/a.png")
-    for name in ("b.HEIC", "sub/c.avif", "d.jfif", "notes.txt", ".e.heic"):
+    for name in ("b.HEIC", "sub/c.avif", "d.psd", "notes.txt", ".e.heic"):
         (tmp_path / "in/sub").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"x")
     report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
-    assert [path.name for path in report.left_out] == ["b.HEIC", "d.jfif", "c.avif"]
+    assert [path.name for path in report.left_out] == ["b.HEIC", "d.psd", "c.avif"]
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "b.JPE"])
+def test_jpeg_has_more_than_two_suffixes(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "in/plain.jpg")
+    (tmp_path / "in/plain.jpg").rename(tmp_path / "in" / name)
+    report = deblur_photographs(engine(), [tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in report.done] == [name]
+    with Image.open(report.done[0]) as restored:
+        assert restored.format == "JPEG"
 
 
 def test_one_photograph_for_which_memory_does_not_suffice(tmp_path: Path) -> None:

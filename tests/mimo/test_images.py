@@ -330,8 +330,8 @@ def test_a_format_that_cannot_hold_the_photograph_is_refused(tmp_path: Path) -> 
         (tmp_path / "out.jpg", deep, "16; name it .png"),
         (tmp_path / "out.webp", deep, "16; name it .png"),
         (tmp_path / "out.jpg", clear, "no transparency"),
-        (tmp_path / "out.heic", clear, "use .jpeg"),
-        (tmp_path / "out", clear, "use .jpeg"),
+        (tmp_path / "out.heic", clear, "use .jfif"),
+        (tmp_path / "out", clear, "use .jfif"),
     ):
         with pytest.raises(ImageError, match=reason):
             check_format(path, photo)

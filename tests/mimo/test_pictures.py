@@ -9,8 +9,9 @@ import pytest
 
 from engines.photographs import Failure, find_photographs
 from engines.sample_images import list_photographs
+from mimo import pictures
 from mimo.errors import ImageError
-from mimo.learning.datasets import pictures_in
+from mimo.learning.datasets import not_regular, pictures_in
 from mimo.pictures import is_picture, pictures_below, pictures_of
 
 
@@ -33,6 +34,15 @@ def test_every_command_lists_the_same(folder: Path) -> None:
     assert list(pictures_below(folder, lambda below: True)) == expected
     assert list_photographs(folder) == expected
     assert list(pictures_in(folder).values()) == expected
+    assert [job.source for job in find_photographs([folder], folder.parent / "out")] == expected
+    assert sorted(not_regular(folder)) == ["device.png", "folder.png", "pipe.png"]
+
+
+def test_a_rule_about_names_holds_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one function to change, not one a command."""
+    monkeypatch.setattr(pictures, "_has_its_name", lambda path, suffixes: path.name == "notes.txt")
+    expected = [folder / "notes.txt"]
+    assert pictures_of(folder) == expected == list_photographs(folder) == list(pictures_in(folder).values())
     assert [job.source for job in find_photographs([folder], folder.parent / "out")] == expected
 
 

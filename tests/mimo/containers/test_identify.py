@@ -47,7 +47,10 @@ PLAIN = as_tiff(pixels(), photometric="rgb")
 NAMED = {
     "HEIC": (box(b"heic"), "a HEIC picture"),
     "HEIF by a compatible brand": (box(b"abcd", b"mif1", b"heic"), "a HEIC picture"),
+    "HEIC that AVIF readers may try": (box(b"heic", b"mif1", b"avif"), "a HEIC picture"),
     "AVIF": (box(b"avif"), "an AVIF picture"),
+    "AVIF by a compatible brand": (box(b"mif1", b"mif1", b"miaf", b"avif"), "an AVIF picture"),
+    "HEIF of a coding that is not told": (box(b"mif1", b"miaf"), "a HEIF picture"),
     "CR3": (box(b"crx "), "a camera's raw file"),
     "GIF": (saved("gif"), "a GIF picture"),
     "BMP": (saved("bmp"), "a BMP picture"),
