@@ -14,7 +14,19 @@ from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
 from engines.runtimes.table import Device as DeviceName
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape
-from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, report_failure, screen, working
+from mimo.terminal import (
+    FAILED,
+    UNDECIDED,
+    Against,
+    Images,
+    JsonOut,
+    need_torch,
+    plain,
+    print_facts,
+    report_failure,
+    screen,
+    working,
+)
 from mimo.wording import literal
 
 if TYPE_CHECKING:
@@ -285,8 +297,10 @@ def table_command(
     from benchmarks.table import Tools, table
     from engines.sample_images import list_photographs
     from export.to_fp16 import convert_to_fp16
-    from export.to_onnx import export_network
     from mimo.bundled import PHOTOGRAPHS
+
+    need_torch("building the networks", "torch")
+    from export.to_onnx import export_network
 
     devices = runtime_info(runtime).devices
     if device is not None and device not in devices:

@@ -13,7 +13,7 @@ from benchmarks.bench import Job, job_on, jobs_for
 from engines.options import EngineChoice, PrecisionChoice
 from engines.runtimes.table import Runtime, runtime_info
 from mimo.artifact import Artifact, open_artifact
-from mimo.bundled import WEIGHTS, checkpoint_of, given_file
+from mimo.bundled import WEIGHTS, checkpoint_of, given_file, given_model
 from mimo.errors import ArtifactError, MimoError
 from mimo.terminal import artifacts_here
 
@@ -105,8 +105,8 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
     """``FILE`` or ``FILE@RUNTIME``; a file whose own name ends so is taken as it is."""
     name, at, runtime = target.rpartition("@")
     if not at or Path(target).exists():
-        return given_file(Path(target)), engine
+        return given_model(Path(target), engine), engine
     for choice in get_args(EngineChoice):
         if choice == runtime and name:
-            return given_file(Path(name)), choice
+            return given_model(Path(name), choice), choice
     raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")

@@ -24,7 +24,7 @@ from engines.options import (
     chosen_threads,
 )
 from engines.runtimes.table import TensorRT
-from mimo.bundled import given_file
+from mimo.bundled import given_model
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape, ShapeRange
 from mimo.terminal import (
@@ -186,7 +186,8 @@ def deblur_command(
 
     check_outputs({"--html": html_out}, [model, *photographs])
     gallery = Gallery()
-    source = _model(model, engine)
+    # Without a word the graph, which starts sooner.
+    source = given_model(model, "onnxruntime" if engine == "auto" else engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
     with runner, bar() as progress:
@@ -260,10 +261,10 @@ def eval_command(
     from engines.evaluation import evaluate
     from engines.gallery import Gallery
     from engines.runtimes.opening import open_engine
-    from mimo.bundled import PHOTOGRAPHS, WEIGHTS
+    from mimo.bundled import PHOTOGRAPHS
     from mimo.outputs import check_outputs
 
-    source = given_file(model) if model else WEIGHTS
+    source = given_model(model, engine)
     check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [source, data or PHOTOGRAPHS])
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
@@ -321,18 +322,6 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
             f"[yellow]without a number, and so the mean too: {literal(', '.join(missing[:5]))}[/yellow]", soft_wrap=True
         )
         raise typer.Exit(FAILED)
-
-
-def _model(model: Path | None, engine: EngineChoice) -> Path:
-    """The file that was named, or bundled weights, by their network's name or by default, as a file that ``engine`` runs.
-
-    For PyTorch that is the weights themselves, else they as ONNX, which needs no torch.
-    """
-    from mimo.bundled import GRAPHS, SHIPPED, WEIGHTS
-
-    found = given_file(model) if model else WEIGHTS
-    bundled = found != model and found in SHIPPED.values()
-    return GRAPHS[found.stem] if bundled and engine != "pytorch" else found
 
 
 def _verify(

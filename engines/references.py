@@ -40,12 +40,14 @@ class References:
                 )
         elif adopted:
             found = self._against
-        elif (given := given_checkpoint(self._against)).sha256 != sha256:
-            raise ArtifactError(
-                f"{artifact.path.name} was made from another checkpoint (sha256 {sha256[:12]}) than "
-                f"{given.path.name} ({given.sha256[:12]}): name its own with --against."
-            )
         else:
+            need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
+            given = given_checkpoint(self._against)
+            if given.sha256 != sha256:
+                raise ArtifactError(
+                    f"{artifact.path.name} was made from another checkpoint (sha256 {sha256[:12]}) than "
+                    f"{given.path.name} ({given.sha256[:12]}): name its own with --against."
+                )
             found = self._against
         self._files[sha256] = found
 

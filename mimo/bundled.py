@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,17 @@ def given_checkpoint(path: Path | None) -> Checkpoint:
 def given_file(path: Path) -> Path:
     """``path``, or where nothing of that name exists, the bundled weights of the network of that name."""
     return path if path.exists() else SHIPPED.get(str(path), path)
+
+
+def given_model(path: Path | None, runtime: str = "auto") -> Path:
+    """As :func:`given_file`, by default the weights that ship, as a file that ``runtime`` runs: what is bundled is there twice.
+
+    PyTorch takes the weights and every other runtime the graph; ``auto`` is PyTorch where torch is installed.
+    """
+    found = WEIGHTS if path is None else given_file(path)
+    is_bundled = found != path and found in SHIPPED.values()
+    runs_weights = runtime == "pytorch" or (runtime == "auto" and find_spec("torch") is not None)
+    return GRAPHS[found.stem] if is_bundled and not runs_weights else found
 
 
 def checkpoint_of(sha256: str, folder: Path) -> Path | None:
