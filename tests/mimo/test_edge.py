@@ -236,7 +236,11 @@ def test_a_signal_takes_away_what_is_half_written(tmp_path: Path, number: signal
     code = """
 from pathlib import Path
 from mimo import edge, files
-import sys, time
+import signal, sys, time
+# A shell's background job and nohup hand down signals that are ignored.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def work():
     with files.atomic(Path("result")) as temporary:
         temporary.write_text("half of it")
@@ -245,13 +249,12 @@ def work():
 sys.exit(edge.run(work))
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    assert len(list(tmp_path.iterdir())) == 1
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == 128 + number
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
     assert list(tmp_path.iterdir()) == []
 
 
