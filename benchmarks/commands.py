@@ -14,19 +14,7 @@ from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
 from engines.runtimes.table import Device as DeviceName
 from mimo.errors import ArtifactError, MimoError
 from mimo.spec import Shape
-from mimo.terminal import (
-    FAILED,
-    UNDECIDED,
-    Against,
-    Images,
-    JsonOut,
-    need_torch,
-    plain,
-    print_facts,
-    report_failure,
-    screen,
-    working,
-)
+from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, report_failure, screen, working
 from mimo.wording import literal
 
 if TYPE_CHECKING:
@@ -298,6 +286,7 @@ def table_command(
     from engines.sample_images import list_photographs
     from export.to_fp16 import convert_to_fp16
     from mimo.bundled import PHOTOGRAPHS
+    from mimo.terminal import need_torch
 
     need_torch("building the networks", "torch")
     from export.to_onnx import export_network
