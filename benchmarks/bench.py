@@ -328,7 +328,8 @@ def speedup(row: Row, rows: Sequence[Row]) -> float | None:
 
 def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[Verified, Psnr | None]:
     """How the row of ``engine`` is verified, and its PSNR: FP32 in PyTorch is what the others are verified against."""
-    verified, quality = checked_as(job.path, sha256 or "", engine.name)
+    artifact = None if kind_of(job.path) == "checkpoint" else open_artifact(job.path)
+    verified, quality = checked_as(job.path, sha256 or "", engine.name, artifact)
     return ("reference" if job.runtime == "pytorch" and engine.compute == "fp32" else verified), quality
 
 

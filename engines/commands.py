@@ -115,6 +115,10 @@ def verify_command(
     precision: Precision = "auto",
     threads: Threads = None,
     size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Draw the small shapes of an earlier report again.", min=0, max=2**32 - 1, show_default=False),
+    ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", writable=True, help="Write the whole report here too.", show_default=False)
     ] = None,
@@ -132,7 +136,7 @@ def verify_command(
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
     refused: list[tuple[Path, ArtifactError]] = []
-    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), optimum, refused))
+    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), optimum, refused, seed))
     write_verifications(results)
     if json_out:
         write_json(json_out, [one.to_json() for one in results])
@@ -333,6 +337,7 @@ def _verify(
     threads: int,
     optimum: Shape,
     refused: list[tuple[Path, ArtifactError]],
+    seed: int | None,
 ) -> Iterator[Verification]:
     """Verify ``paths`` one after the other. Files that are none of ours go to ``refused``, unless all are: that is raised."""
     from benchmarks.bench import jobs_for
@@ -387,6 +392,7 @@ def _verify(
                         photographs,
                         optimum=optimum,
                         pairs=pairs,
+                        seed=seed,
                         progress=say,
                     )
                     yield replace(found, reference=reference.name)

@@ -7,9 +7,11 @@ run here is said to be not run; it never counts as passed.
 from __future__ import annotations
 
 import math
+import random
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,11 +27,11 @@ from engines.runtimes.table import TensorRT
 from engines.sample_images import photograph_batch
 from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError, BuildError, EngineUnavailable
-from mimo.files import write_json
+from mimo.files import sha256_of, write_json
 from mimo.formats import format_info
 from mimo.images import read_rgb
 from mimo.metrics import psnr
-from mimo.spec import SMALLEST_SIDE, Shape
+from mimo.spec import SMALLEST_SIDE, Shape, ShapeRange
 
 Status = Literal["passed", "failed", "not run"]
 
@@ -103,6 +105,10 @@ class Verification:
     """Why it failed, when that is not in the cases."""
     reference: str = PYTORCH
     """What it was compared with."""
+    photographs: Mapping[str, str] = field(default_factory=dict)
+    """Name and SHA-256 of each picture that was restored."""
+    seed: int | None = None
+    """Of the shapes that were drawn; None where no numerics ran."""
 
     @property
     def status(self) -> Status:
@@ -128,21 +134,41 @@ class Verification:
             "tolerance": asdict(self.tolerance),
             "cases": [asdict(case) for case in self.cases],
             "quality": asdict(self.quality) if self.quality else None,
+            "lineage_sha256": self.artifact.lineage_sha256,
+            "photographs": dict(self.photographs),
+            "seed": self.seed,
         }
         finite: dict[str, Any] = _finite(content)
         return finite
 
 
 def tolerance_of(artifact: Artifact, compute: str) -> Tolerance:
-    """The tolerance for ``artifact`` computed in ``compute``: that of the coarser of the two."""
-    precision = "fp16" if artifact.precision == "mixed" else artifact.precision
+    """The tolerance for ``artifact`` computed in ``compute``: that of the coarser of the two.
+
+    The precision of a graph is read from its bytes when it is opened. That of an engine is its graph's, where that lies beside
+    it unchanged; what its sidecar says counts only where that is not there.
+    """
+    precision = artifact.precision
+    if not format_info(artifact.format).is_graph and artifact.parent is not None:
+        graph = artifact.path.with_name(artifact.parent)
+        if graph.is_file():
+            source = open_artifact(graph)
+            if source.sha256 == artifact.parent_sha256:
+                precision = source.precision
+    precision = "fp16" if precision == "mixed" else precision
     return max(TOLERANCES[precision], TOLERANCES["fp16" if compute == "mixed" else compute], key=lambda t: t.max_error)
 
 
-def cases_for(artifact: Artifact, optimum: Shape) -> list[Shape]:
+DRAWN = 12
+"""Shapes drawn anew for each verification, small ones."""
+
+
+def cases_for(artifact: Artifact, optimum: Shape, seed: int) -> list[Shape]:
     """The shapes to verify at: the smallest, the optimum, an odd multiple of 4 in each direction, and a batch of 2.
 
-    An engine gives the first two from its profile; those of the others that it excludes are left out.
+    An engine gives the first two from its profile; those of the others that it excludes are left out. Then :data:`DRAWN`
+    shapes that ``seed`` decides, half of them low and half narrow, no width and no height twice: a graph that is wrong at
+    one size alone cannot know which are tried.
     """
     multiple, shapes = artifact.spec.size_multiple, artifact.shapes
     smallest = shapes.min if shapes else Shape(1, SMALLEST_SIDE, SMALLEST_SIDE).padded(multiple)
@@ -152,7 +178,30 @@ def cases_for(artifact: Artifact, optimum: Shape) -> list[Shape]:
         Shape(1, 45 * multiple, 81 * multiple),
         Shape(2, 128, 192).padded(multiple),
     ]
+    wanted += _drawn(multiple, shapes, seed)
     return [shape for shape in dict.fromkeys(wanted) if shapes is None or shape in shapes]
+
+
+def _drawn(multiple: int, shapes: ShapeRange | None, seed: int) -> list[Shape]:
+    generator = random.Random(seed)
+    least = Shape(1, SMALLEST_SIDE, SMALLEST_SIDE) if shapes is None else shapes.min
+    most = Shape(3, 512, 512) if shapes is None else shapes.max
+    batches = range(least.batch, min(most.batch, least.batch + 2) + 1)
+
+    def sides(low: int, high: int, reach: int) -> range:
+        first = -(-low // multiple) * multiple
+        return range(first, max(first, min(high, first + reach)) + 1, multiple)
+
+    drawn = []
+    for low_and_wide in (True, False):
+        heights = sides(least.height, most.height, 48 if low_and_wide else 496)
+        widths = sides(least.width, most.width, 496 if low_and_wide else 48)
+        long = widths if low_and_wide else heights
+        for side in generator.sample(long, min(DRAWN // 2, len(long))):
+            other = generator.choice(heights if low_and_wide else widths)
+            height, width = (other, side) if low_and_wide else (side, other)
+            drawn.append(Shape(generator.choice(batches), height, width))
+    return drawn
 
 
 class Reference:
@@ -180,16 +229,19 @@ def verify_numerics(
     *,
     optimum: Shape,
     pairs: Sequence[tuple[Path, Path]] = (),
+    seed: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare ``engine``, which runs ``artifact``, with ``reference`` at :func:`cases_for`'s shapes on ``photographs``.
 
-    ``pairs`` of a blurry and a sharp picture: the change of PSNR against the truth as well. The engine fills its output
+    ``pairs`` of a blurry and a sharp picture: the change of PSNR against the truth as well. ``seed`` repeats the shapes of an
+    earlier verification; without it they are drawn anew. The engine fills its output
     with NaN before each run, and NaN never passes.
     """
     tolerance = tolerance_of(artifact, engine.compute)
     cases: list[Case] = []
-    shapes = cases_for(artifact, optimum)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    shapes = cases_for(artifact, optimum, seed)
 
     def candidate(images: Images) -> Images:
         progress(f"{artifact.path.name} on {engine.name}: {'x'.join(map(str, images.shape))}")
@@ -208,7 +260,19 @@ def verify_numerics(
     if pairs:
         progress(f"{artifact.path.name} on {engine.name}: {len(pairs)} pairs")
     quality = _quality(engine, reference, pairs, tolerance) if pairs else None
-    return Verification(artifact, against_sha256, engine.name, tolerance, tuple(cases), quality, failure=failure)
+    used = dict.fromkeys([*photographs, *(path for pair in pairs for path in pair)])
+    hashes = {path.name if path.parent.name != "sharp" else f"sharp/{path.name}": sha256_of(path) for path in used}
+    return Verification(
+        artifact,
+        against_sha256,
+        engine.name,
+        tolerance,
+        tuple(cases),
+        quality,
+        failure=failure,
+        photographs=hashes,
+        seed=seed,
+    )
 
 
 def compare_images(expected: Images, found: Images, tolerance: Tolerance) -> Case:

@@ -59,6 +59,12 @@ class Entry(_Value):
     tolerance: Allowed
     cases: tuple[Case, ...]
     quality: TruthQuality | None
+    lineage_sha256: str | None = None
+    """Of what the sidecar said; None in reports of older versions, which make nothing verified."""
+    photographs: dict[str, str] | None = None
+    """Name and SHA-256 of each picture that was restored."""
+    seed: int | None = None
+    """Of the shapes that were drawn."""
 
 
 ENTRIES = TypeAdapter(list[Entry])

@@ -6,6 +6,8 @@ engine stays a plain plan file, which trtexec and Triton load.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -95,6 +97,11 @@ class Artifact:
             "compute_capabilities": list(self.compute_capabilities),
             "tools": dict(self.tools),
         }
+
+    @property
+    def lineage_sha256(self) -> str:
+        """Of :meth:`lineage`: what a verification remembers of everything that the sidecar says."""
+        return hashlib.sha256(json.dumps(self.lineage(), sort_keys=True).encode()).hexdigest()
 
     def write_sidecar(self) -> None:
         """Write ``<file>.json`` atomically. Raises :class:`~mimo.errors.OutputError`."""

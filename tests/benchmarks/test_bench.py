@@ -22,7 +22,7 @@ from benchmarks.schema import parse_report
 from engines.runtimes import table
 from engines.runtimes.base import Device
 from engines.sample_images import list_photographs
-from mimo.artifact import load_onnx
+from mimo.artifact import load_onnx, open_artifact, verification_of
 from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable
 from mimo.files import sha256_of
@@ -267,3 +267,28 @@ def test_psnr_comes_from_the_verification(tmp_path: Path, monkeypatch: pytest.Mo
     # What was compared with an adopted graph is not what was compared with PyTorch.
     Path("a.onnx.verification.json").write_text(json.dumps([entry | {"reference": "a.onnx itself"}]))
     assert checked_as(file, "a", "e")[0] == "as adopted"
+
+
+def test_a_report_counts_only_for_the_sidecar_and_the_checkpoint_it_was_made_with(tiny: Tiny, tmp_path: Path) -> None:
+    artifact = replace(open_artifact(tiny.onnx), path=tmp_path / "m.onnx")
+    entry: dict[str, Any] = {
+        "sha256": artifact.sha256,
+        "engine": "e",
+        "status": "passed",
+        "against_sha256": artifact.checkpoint_sha256,
+        "lineage_sha256": artifact.lineage_sha256,
+        "photographs": {path.name: sha256_of(path) for path in list_photographs(PHOTOGRAPHS)},
+    }
+
+    def status(**changes: object) -> str:
+        verification_of(artifact.path).write_text(json.dumps([entry | changes]))
+        return checked_as(artifact.path, artifact.sha256, "e", artifact)[0]
+
+    assert status() == "verified"
+    assert status(against_sha256="0" * 64) == "UNVERIFIED"
+    assert status(lineage_sha256="0" * 64) == "UNVERIFIED"
+    assert status(photographs=None) == "UNVERIFIED"
+    assert status(photographs=dict.fromkeys(entry["photographs"], "0" * 64)) == "UNVERIFIED"
+    renamed = replace(artifact, tools={"mimo-deblur": "another"})
+    status()
+    assert checked_as(artifact.path, artifact.sha256, "e", renamed)[0] == "UNVERIFIED"

@@ -14,6 +14,7 @@ from engines.runtimes.base import Images
 from engines.runtimes.opening import open_engine
 from engines.sample_images import list_pairs, list_photographs, photograph_batch
 from engines.verification import (
+    DRAWN,
     TOLERANCES,
     Reference,
     Verification,
@@ -27,6 +28,7 @@ from engines.verification import (
 from mimo.artifact import open_artifact, sidecar_of
 from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import DataError, ImageError
+from mimo.files import sha256_of
 from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.tiny import Tiny
@@ -41,13 +43,16 @@ def verify(tiny: Tiny, change: object = None, pairs: bool = False) -> Verificati
     folder = [(path, PHOTOGRAPHS / "sharp" / path.name) for path in photographs[:1]] if pairs else []
     with open_engine(tiny.checkpoint) as reference, open_engine(tiny.onnx, "onnxruntime") as engine:
         candidate = FakeEngine(lambda images: change(engine(images)) if callable(change) else engine(images), context=0)
-        return verify_numerics(artifact, candidate, Reference(reference), "0" * 64, photographs, optimum=OPTIMUM, pairs=folder)
+        return verify_numerics(
+            artifact, candidate, Reference(reference), "0" * 64, photographs, optimum=OPTIMUM, pairs=folder, seed=5
+        )
 
 
 def test_a_faithful_engine_passes(tiny: Tiny) -> None:
     result = verify(tiny)
     assert result.status == "passed"
-    assert [case.shape for case in result.cases] == ["1x16x16", "1x64x96", "1x180x324", "2x128x192"]
+    assert [case.shape for case in result.cases[:4]] == ["1x16x16", "1x64x96", "1x180x324", "2x128x192"]
+    assert 4 < len(result.cases) <= 4 + DRAWN
     assert all(case.psnr > 120 for case in result.cases)
 
 
@@ -81,7 +86,7 @@ def test_a_wrong_engine_fails(tiny: Tiny, change: object) -> None:
 
 def test_an_error_in_a_batch_alone_is_found(tiny: Tiny) -> None:
     result = verify(tiny, lambda images: images[::-1])
-    assert [bool(case) for case in result.cases] == [True, True, True, False]
+    assert [bool(case) for case in result.cases] == [case.shape.startswith("1x") for case in result.cases]
     assert result.status == "failed"
 
 
@@ -110,11 +115,11 @@ def test_the_coarser_precision_decides(tiny: Tiny) -> None:
 def test_an_engine_is_verified_within_its_profile(tiny: Tiny) -> None:
     artifact = open_artifact(tiny.engine)
     assert artifact.shapes is not None
-    shapes = cases_for(artifact, OPTIMUM)
+    shapes = cases_for(artifact, OPTIMUM, 5)
     assert shapes[:2] == [artifact.shapes.min, artifact.shapes.opt]
     assert all(shape in artifact.shapes for shape in shapes)
     narrow = replace(artifact, shapes=ShapeRange(Shape(1, 64, 64), Shape(1, 64, 64), Shape(1, 64, 64)))
-    assert cases_for(narrow, OPTIMUM) == [Shape(1, 64, 64)]
+    assert cases_for(narrow, OPTIMUM, 5) == [Shape(1, 64, 64)]
 
 
 @pytest.fixture
@@ -179,3 +184,43 @@ def test_photographs_as_input(tmp_path: Path) -> None:
     shutil.copy(photographs[0], tmp_path / "blur")
     with pytest.raises(DataError, match="no partner"):
         list_pairs(tmp_path)
+
+
+def test_shapes_are_drawn_anew_and_repeated_by_their_seed(tiny: Tiny) -> None:
+    artifact = open_artifact(tiny.onnx)
+    first, again, other = (cases_for(artifact, OPTIMUM, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert set(first[4:]).isdisjoint(other[4:]) or first != other
+    assert all(shape == shape.padded(4) and shape.height * shape.width <= 64 * 512 for shape in first[4:])
+    widths = {shape.width for seed in range(60) for shape in cases_for(artifact, OPTIMUM, seed)}
+    assert 100 in widths and len(widths) > 100
+
+
+def test_a_graph_that_misbehaves_at_one_width_is_found_by_the_seed_that_draws_it(tiny: Tiny) -> None:
+    artifact = open_artifact(tiny.onnx)
+    seed = next(s for s in range(200) if any(shape.width == 100 for shape in cases_for(artifact, OPTIMUM, s)))
+    with open_engine(tiny.checkpoint) as reference, open_engine(tiny.onnx, "onnxruntime") as engine:
+        sly = FakeEngine(
+            lambda images: np.ones_like(images) if images.shape[3] == 100 else engine(images),
+            context=0,
+        )
+        result = verify_numerics(
+            artifact, sly, Reference(reference), "0" * 64, list_photographs(PHOTOGRAPHS), optimum=OPTIMUM, seed=seed
+        )
+    assert result.status == "failed"
+    assert {case.shape.rsplit("x", 1)[1] for case in result.cases if not case} == {"100"}
+    assert result.to_json()["seed"] == seed
+
+
+def test_the_report_binds_pictures_and_sidecar(tiny: Tiny) -> None:
+    content = verify(tiny).to_json()
+    assert content["photographs"] == {path.name: sha256_of(path) for path in list_photographs(PHOTOGRAPHS)}
+    assert content["lineage_sha256"] == open_artifact(tiny.onnx).lineage_sha256
+
+
+def test_an_engines_tolerance_is_its_graphs_whatever_its_sidecar_says(engine: Path, tiny: Tiny) -> None:
+    shutil.copy(tiny.onnx, engine.with_name(tiny.onnx.name))
+    shutil.copy(sidecar_of(tiny.onnx), engine.with_name(sidecar_of(tiny.onnx).name))
+    fp32 = open_artifact(tiny.onnx)
+    loose = replace(open_artifact(engine), precision="mixed", parent=fp32.path.name, parent_sha256=fp32.sha256)
+    assert tolerance_of(loose, "fp32") == TOLERANCES["fp32"]
