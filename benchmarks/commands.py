@@ -282,14 +282,12 @@ def table_command(
     from benchmarks.measurement import Plan
     from benchmarks.networks import networks
     from benchmarks.report import networks_table
-    from benchmarks.table import Tools, table
+    from benchmarks.table import table
     from engines.sample_images import list_photographs
-    from export.to_fp16 import convert_to_fp16
     from mimo.bundled import PHOTOGRAPHS
     from mimo.terminal import need_torch
 
     need_torch("building the networks", "torch")
-    from export.to_onnx import export_network
 
     devices = runtime_info(runtime).devices
     if device is not None and device not in devices:
@@ -315,7 +313,7 @@ def table_command(
             _shape(size, 1),
             list_photographs(images or PHOTOGRAPHS),
             plan,
-            Tools(export_network, convert_to_fp16, Path(folder)),
+            Path(folder),
             runtime=runtime,
             device=device or devices[0],
             fates=fates,

@@ -1,4 +1,4 @@
-"""``mimo bench table``: the comparison that this project grew from, measured again, asynchronous and synchronised.
+"""``mimo table``: the comparison that this project grew from, measured again, asynchronous and synchronised.
 
 Each network is one row on one runtime. It also goes through export, FP16 and engine building, and the row says how far it
 came. Published numbers stand in columns of their own and never enter ours.
@@ -24,7 +24,7 @@ from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import open_engine
 from engines.sample_images import photograph_batch
 from engines.verification import TOLERANCES, compare_images, tolerance_of
-from mimo.artifact import Artifact, open_artifact
+from mimo.artifact import Artifact
 from mimo.errors import EngineUnavailable, MimoError
 from mimo.files import write_json
 from mimo.spec import ModelSpec, Shape, ShapeRange
@@ -35,28 +35,13 @@ if TYPE_CHECKING:
 CHECKED_SIDE = 128
 """Numerics are checked on the middle of a photograph of so many pixels a side; the whole size would double the time."""
 
-Exporter = Callable[["nn.Module", ModelSpec, str, Path], Artifact]
-"""Writes a network as FP32 ONNX: network, what it is, the hash of its weights, file."""
-Converter = Callable[[Artifact, Path], Artifact]
-"""Writes the FP16 graph of an FP32 one."""
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What the table needs from the rooms beside it: only the command line may import both."""
-
-    export: Exporter
-    to_fp16: Converter
-    folder: Path
-    """For ONNX files and engines; what is there already is not checked and made again."""
-
 
 def table(
     networks: Sequence[Network],
     shape: Shape,
     photographs: Sequence[Path],
     plan: Plan,
-    tools: Tools,
+    folder: Path,
     *,
     runtime: Runtime = "pytorch",
     device: Device = "cpu",
@@ -67,8 +52,9 @@ def table(
 ) -> TableReport:
     """Measure ``networks`` at ``shape`` on ``runtime``, one after the other; returns the report.
 
-    Without ``fates`` nothing is exported but what the runtime needs. With ``json_out`` the report is rewritten after each
-    row, before ``finished`` is told of it. A network that cannot be measured is a row with its reason.
+    ``folder`` is for ONNX files and engines. Without ``fates`` nothing is exported but what the runtime needs. With
+    ``json_out`` the report is rewritten after each row, before ``finished`` is told of it. A network that cannot be measured
+    is a row with its reason.
     """
     images = photograph_batch(photographs, shape)
     checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
@@ -79,7 +65,7 @@ def table(
     for network in networks:
         job = Job(Path(network.file), runtime, device)
         progress(f"{network.title} on {runtime} {device}")
-        subject = _Subject(network, network.build(), tools, checked)
+        subject = _Subject(network, network.build(), folder, checked)
         if fates and network.name not in known:
             progress(f"{network.title}: export, FP16, engine")
             known[network.name] = subject.fate(shape)
@@ -107,7 +93,7 @@ class _Subject:
 
     network: Network
     module: nn.Module
-    tools: Tools
+    folder: Path
     checked: Images
     sha256: str = ""
     _artifact: Artifact | None = field(default=None, repr=False)
@@ -125,12 +111,15 @@ class _Subject:
     def artifact(self) -> Artifact:
         """The network in FP32 ONNX, exported once."""
         if self._artifact is None:
-            path = self.tools.folder / f"{self.network.file}.onnx"
-            self._artifact = self.tools.export(self.module, self.spec, self.sha256, path)
+            from export.to_onnx import export_onnx
+
+            self._artifact = export_onnx(self, self.folder / f"{self.network.file}.onnx")
         return self._artifact
 
     def converted(self) -> Artifact:
-        return self.tools.to_fp16(self.artifact(), self.tools.folder / f"{self.network.file}.fp16.onnx")
+        from export.to_fp16 import convert_to_fp16
+
+        return convert_to_fp16(self.artifact(), self.folder / f"{self.network.file}.fp16.onnx")
 
     def open(self, job: Job, shape: Shape) -> Engine:
         if job.runtime == "pytorch":
@@ -149,7 +138,7 @@ class _Subject:
         least = Shape(1, *(min(64, side) for side in (shape.height, shape.width))).padded(multiple)
         most = Shape(shape.batch, *(max(CHECKED_SIDE, side) for side in (shape.height, shape.width))).padded(multiple)
         shapes = ShapeRange(least, shape.padded(multiple), most, multiple)
-        return build_engine(self.converted(), self.tools.folder / f"{self.network.file}.engine", runtime=runtime, shapes=shapes)
+        return build_engine(self.converted(), self.folder / f"{self.network.file}.engine", runtime=runtime, shapes=shapes)
 
     def standing(self, engine: Engine) -> tuple[Verified, Psnr | None]:
         """Against the module itself, on a real photograph."""
@@ -159,8 +148,7 @@ class _Subject:
             return "reference", None
         with torch.inference_mode():
             expected = self.module(torch.from_numpy(self.checked)).numpy()
-        path = self.tools.folder / f"{self.network.file}.onnx"
-        tolerance = tolerance_of(open_artifact(path), engine.compute)
+        tolerance = tolerance_of(self.artifact(), engine.compute)
         return "verified" if compare_images(expected, engine(self.checked), tolerance) else "FAILED", None
 
     def fate(self, shape: Shape) -> Fate:

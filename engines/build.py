@@ -12,7 +12,7 @@ from typing import Any
 from engines.runtimes.table import TensorRT
 from engines.runtimes.tensorrt_api import Messages, load_tensorrt
 from mimo.artifact import INPUT, Artifact, Precision, Receipt, tool_versions
-from mimo.errors import BuildError, ShapeError
+from mimo.errors import BuildError
 from mimo.files import sha256_of, write_bytes
 from mimo.formats import format_info
 from mimo.spec import Shape, ShapeRange
@@ -41,12 +41,11 @@ def build_engine(
 
     Raises :class:`BuildError` when TensorRT fails, or when the built network computes a convolution in another precision
     than the graph's (unless ``allow_mixed``); :class:`~mimo.errors.EngineUnavailable` when the runtime is not
-    installed; :class:`ShapeError` for a profile that the network cannot take. Then nothing is left behind.
+    installed; :class:`~mimo.errors.ShapeError` for a profile that the network cannot take. Then nothing is left behind.
     """
     if source.format != "onnx":
         raise BuildError(f"{source.path} is {format_info(source.format).title}: build from the ONNX file it came from.")
-    if shapes.multiple % source.spec.size_multiple:
-        raise ShapeError(f"{shapes}: {source.spec.name} takes multiples of {source.spec.size_multiple} only.")
+    shapes = replace(shapes, multiple=source.spec.size_multiple)
     trt = trt or load_tensorrt(runtime)
     messages = Messages(trt)
     builder = _start_builder(trt, messages)

@@ -81,9 +81,10 @@ def build_engine_command(
     from mimo.artifact import artifact_files, open_artifact
     from mimo.outputs import check_outputs
 
-    shapes = ShapeRange(Shape.parse(minimum), Shape.parse(optimum), Shape.parse(maximum))
     refused: list[Path] = []
+    low, middle, high = (Shape.parse(text) for text in (minimum, optimum, maximum))
     source = open_artifact(onnx) if onnx else only_fp32_onnx(refused)
+    shapes = ShapeRange(low, middle, high, source.spec.size_multiple)
     stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
     if source.precision == "fp16" and not fp16:
         raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
@@ -194,9 +195,15 @@ def deblur_command(
     source = given_model(model, "onnxruntime" if engine == "auto" else engine)
     with working(f"loading {source.name}"):
         runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
+    announced: list[Path] = []
     with runner, bar() as progress:
 
         def show(step: Step) -> None:
+            if not (step.exact or announced):
+                announced.append(step.source)
+                announce = f"{step.source.name}: tiles with less around them than {source.name} looks at are an "
+                announce += "approximation, whose error is measured"
+                notes.print(f"[yellow]note[/yellow] {literal(announce)}", soft_wrap=True)
             progress(step.source.name, step.index + step.tile / step.tiles, step.count)
 
         report = deblur_photographs(
@@ -220,6 +227,8 @@ def deblur_command(
         more = ", ..." if count > 3 else ""
         which = f"left out: {count} of formats or suffixes that are not read: {names}{more}"
         notes.print(f"[yellow]note[/yellow] {literal(which)}", soft_wrap=True)
+    if report.seams is not None:
+        notes.print(f"[yellow]note[/yellow] {literal(str(report.seams))}", soft_wrap=True)
     for note in report.notes:
         notes.print(f"[yellow]note[/yellow] {literal(str(note))}", soft_wrap=True)
     for failure in report.failed:

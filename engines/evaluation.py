@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.runtimes.base import Engine
 from engines.runtimes.table import runtime_info
-from engines.tiles import plan_for, restore_tiled, restored_tiles
+from engines.tiles import restore_tiled, restored_tiles, tiling_for
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
 from mimo.files import write_json, write_text
@@ -215,9 +215,9 @@ def evaluate(
 
 def _restored(engine: Engine, photo: Photo) -> Pixels:
     """``photo`` restored, (3,H,W), not clamped: of it a tile at a time becomes float, only the result is so as a whole."""
-    plan = plan_for(engine, photo.height, photo.width)
+    tiling = tiling_for(engine, photo.height, photo.width)
     result = np.empty((3, photo.height, photo.width), np.float32)
-    for box, pixels in restored_tiles(engine, plan, photo.crop):
+    for box, pixels in restored_tiles(engine, tiling, photo.crop):
         result[:, box.rows, box.columns] = pixels
     return result
 

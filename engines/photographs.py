@@ -19,13 +19,14 @@ from typing import cast
 
 import numpy as np
 
+from engines.photograph_files import Failure, Job, find_photographs, left_out
 from engines.runtimes.base import Engine
-from engines.tiles import plan_for, restored_tiles
+from engines.seams import Seams
+from engines.tiles import restored_tiles, tiling_for
 from mimo.containers.identify import Format
 from mimo.errors import EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import cause_of
 from mimo.images import (
-    PHOTO_SUFFIXES,
     Photo,
     Samples,
     check_format,
@@ -35,24 +36,8 @@ from mimo.images import (
     read_photo,
     write_photo,
 )
-from mimo.outputs import identity
 from mimo.padding import pad_to
-from mimo.pictures import pictures_below
 from mimo.spec import SMALLEST_SIDE
-
-_NOT_READ = frozenset({
-    ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef",
-    ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
-})  # fmt: skip
-"""In lower case: what people keep photographs in that is not read, or not known by this name."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photograph and where its result goes."""
-
-    source: Path
-    target: Path
 
 
 @dataclass(frozen=True)
@@ -64,6 +49,8 @@ class Step:
     count: int
     tile: int
     tiles: int
+    exact: bool = True
+    """Whether the tiles together equal the whole photograph."""
 
 
 Progress = Callable[[Step], None]
@@ -72,14 +59,6 @@ Progress = Callable[[Step], None]
 
 BeforeAndAfter = Callable[[Path, int, int, Photo, Photo], None]
 """Called with each photograph that was restored: its file, its number (from 1) and of how many, before and after."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A photograph for which nothing was written, and the sentence that says why."""
-
-    source: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -99,6 +78,7 @@ class Restored:
 
     data: bytes
     notes: tuple[str, ...]
+    """Also that the tiles were an approximation, and how good it is."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +96,8 @@ class Report:
     """Of those photographs alone that lost something."""
     left_out: tuple[Path, ...] = ()
     """Pictures in the folders whose formats are not read."""
+    seams: Seams | None = None
+    """Of the photographs whose tiles are an approximation, how good it is; None when all results are exact."""
 
 
 def restore_bytes(
@@ -132,7 +114,7 @@ def restore_bytes(
     """A photograph's file -> that of the restored one, with everything besides the pixels as :func:`encode_photo` keeps it.
 
     ``name`` is what messages call it; ``format`` is the result's, by default the source's. ``tile`` and ``context`` as in
-    ``plan_for``; ``strength`` from 0 (the source) to 1 (the result) mixes the two; ``step`` is told the tiles done and their
+    ``tiling_for``; ``strength`` from 0 (the source) to 1 (the result) mixes the two; ``step`` is told the tiles done and their
     number, first with none done.
 
     Raises :class:`ImageError`, :class:`ShapeError`, :class:`EngineError`, and ``ValueError`` for another ``strength``.
@@ -142,8 +124,10 @@ def restore_bytes(
     assert kind is not None
     # Known now, not after minutes of work.
     check_kind(kind, photo, name)
-    encoded = encode_photo(restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step), kind, name)
-    return Restored(encoded.data, encoded.notes)
+    seams = Seams()
+    photo = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step, seams=seams)
+    encoded = encode_photo(photo, kind, name)
+    return Restored(encoded.data, (*encoded.notes, str(seams)) if seams.photographs else encoded.notes)
 
 
 def restore_photo(
@@ -154,8 +138,12 @@ def restore_photo(
     context: int | None = None,
     strength: float = 1.0,
     step: Callable[[int, int], None] = lambda tile, tiles: None,
+    seams: Seams | None = None,
 ) -> Photo:
     """``photo`` restored, arguments as in :func:`restore_bytes`.
+
+    Where the network looks at the whole image and it is too large for one tile, tiles are an approximation: ``seams`` takes
+    how good it is, and is begun before the first ``step``.
 
     Its pixels become float a tile at a time: all at once they would be four times the memory. Where it is fully transparent
     it stays as it is, and the network sees the colour of the visible neighbours there. Sides that are shorter than the engine
@@ -164,10 +152,12 @@ def restore_photo(
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be from 0 to 1, got {strength}")
     seen = _large_enough(engine, photo.visible())
-    plan = plan_for(engine, seen.height, seen.width, tile=tile, context=context)
-    step(0, len(plan.tiles))
+    tiling = tiling_for(engine, seen.height, seen.width, tile=tile, context=context, approximate=True)
+    if seams is not None and not tiling.exact:
+        seams.begin(tiling)
+    step(0, len(tiling.tiles))
     samples = photo.samples.copy()
-    for done, (box, restored) in enumerate(restored_tiles(engine, plan, seen.crop), 1):
+    for done, (box, restored) in enumerate(restored_tiles(engine, tiling, seen.crop, seams), 1):
         pixels = restored
         if strength < 1:
             pixels = restored * np.float32(strength) + seen.crop(box.rows, box.columns) * np.float32(1 - strength)
@@ -177,7 +167,7 @@ def restore_photo(
         new = photo.quantised(pixels)[:height, :width]
         hidden = None if photo.hidden is None else photo.hidden[box.rows, box.columns]
         place[...] = new if hidden is None else np.where(hidden[:, :, None], place, new)
-        step(done, len(plan.tiles))
+        step(done, len(tiling.tiles))
     return replace(photo, samples=samples)
 
 
@@ -190,61 +180,6 @@ def _large_enough(engine: Engine, photo: Photo) -> Photo:
         return photo
     samples = cast(Samples, pad_to(photo.samples.transpose(2, 0, 1), height, width).transpose(1, 2, 0))
     return replace(photo, samples=samples, alpha=None)
-
-
-def find_photographs(inputs: Sequence[Path], out: Path, unlisted: list[Failure] | None = None) -> tuple[Job, ...]:
-    """The photographs behind ``inputs`` in the order given, folders walked in alphabetical order, each once.
-
-    A file goes to ``out`` under its own name, whatever its suffix; a folder's photographs (by :data:`PHOTO_SUFFIXES`) go
-    to the same place below ``out`` that they have below the folder. Hidden files and folders and ``out`` itself are left
-    out, and links to folders are not followed. An input that is not there is kept: reading it gives the reason.
-
-    A folder that cannot be listed goes to ``unlisted`` where that is given, and the rest is found.
-
-    Raises :class:`ImageError` when there is none or a folder cannot be listed, :class:`OutputError` when a result would
-    overwrite a photograph or two photographs would become the same file.
-    """
-    jobs: dict[Path, Job] = {}
-    sources: dict[object, Path] = {}
-    results = identity(out)
-
-    def refuse(folder: Path, error: ImageError) -> None:
-        if unlisted is None:
-            raise error
-        unlisted.append(Failure(folder, str(error)))
-
-    for path in inputs:
-        below = pictures_below(path, lambda folder: identity(folder) != results, refuse) if _is_folder(path) else [path]
-        for source in below:
-            job = Job(source, out / (path.name if source is path else source.relative_to(path)))
-            taken = jobs.setdefault(job.target, job)
-            if identity(taken.source) != identity(source):
-                raise OutputError(
-                    f"{taken.source} and {source} would both be written to {job.target}: run twice, into two folders."
-                )
-            sources[identity(source)] = source
-    if not jobs and not unlisted:
-        raise ImageError(
-            f"no photographs in {', '.join(map(str, inputs)) or 'what was given'}: files ending in "
-            f"{', '.join(sorted(PHOTO_SUFFIXES))} are looked for."
-        )
-    for target in jobs:
-        if overwritten := sources.get(identity(target)):
-            raise OutputError(f"{target} would overwrite the photograph {overwritten}: choose another folder for the results.")
-    return tuple(jobs.values())
-
-
-def left_out(inputs: Sequence[Path], out: Path) -> tuple[Path, ...]:
-    """The pictures in the folders among ``inputs`` that :func:`find_photographs` passes over, by :data:`_NOT_READ`.
-
-    Folders that cannot be listed are passed over too.
-    """
-    results = identity(out)
-    found: dict[Path, None] = {}
-    for folder in filter(_is_folder, inputs):
-        below = pictures_below(folder, lambda place: identity(place) != results, lambda place, error: None, _NOT_READ)
-        found |= dict.fromkeys(below)
-    return tuple(found)
 
 
 def deblur_photographs(
@@ -280,6 +215,7 @@ def deblur_photographs(
     done: list[Path] = []
     notes: list[Note] = []
     seconds = 0.0
+    seams = Seams()
 
     def finish(job: Job, writing: Future[tuple[str, ...]]) -> None:
         try:
@@ -299,14 +235,14 @@ def deblur_photographs(
         pending: tuple[Job, Future[tuple[str, ...]]] | None = None
         for index, (job, reading) in enumerate(_read_ahead(decoder, todo)):
 
-            def step(tile: int, tiles: int, job: Job = job, index: int = index) -> None:
+            def step(tile: int, tiles: int, job: Job = job, index: int = index, before: int = seams.photographs) -> None:
                 if progress is not None:
-                    progress(Step(job.source, index, len(todo), tile, tiles))
+                    progress(Step(job.source, index, len(todo), tile, tiles, exact=seams.photographs == before))
 
             try:
                 photo = reading.result()
                 begin = time.perf_counter()
-                restored = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step)
+                restored = restore_photo(engine, photo, tile=tile, context=context, strength=strength, step=step, seams=seams)
                 seconds += time.perf_counter() - begin
                 if show is not None:
                     show(job.source, index + 1, len(todo), photo, restored)
@@ -321,7 +257,8 @@ def deblur_photographs(
             pending = job, encoder.submit(_write, job, restored)
         if pending is not None:
             finish(*pending)
-    return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes), left_out(inputs, out))
+    measured = seams if seams.photographs else None
+    return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes), left_out(inputs, out), measured)
 
 
 _NO_MEMORY = "there is not enough memory for it: choose a smaller tile (--tile 256), or close other programs."
@@ -368,13 +305,6 @@ def _write(job: Job, photo: Photo) -> tuple[str, ...]:
         status = job.source.stat()
         os.utime(job.target, ns=(status.st_atime_ns, status.st_mtime_ns))
     return notes
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # No permission to look: reading it as a file will say so.
-        return False
 
 
 def _check_folder(out: Path) -> None:

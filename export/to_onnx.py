@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import onnx_ir as ir
 import torch
@@ -19,8 +19,7 @@ from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numer
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
 from mimo.errors import ExportError
-from mimo.networks.checkpoint import Checkpoint
-from mimo.networks.registry import SPANDREL, entry_of
+from mimo.networks.registry import ADOPTED, SPANDREL, entry_of
 from mimo.spec import ModelSpec
 
 OPSET = 18
@@ -42,8 +41,23 @@ class _Deployed(nn.Module):
         return tuple(outputs) if self.all_scales else outputs[-1]
 
 
+class Source(Protocol):
+    """What can be exported: a :class:`~mimo.networks.checkpoint.Checkpoint`, or whatever else builds a network."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network is."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its weights."""
+
+    def build(self) -> nn.Module:
+        """The network in evaluation mode: float32 (N,3,H,W) in, the same shape or several scales out, the full size last."""
+
+
 def export_onnx(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     out: Path,
     *,
     precision: Literal["fp32", "fp16"] = "fp32",
@@ -63,26 +77,13 @@ def export_onnx(
     """
     network = checkpoint.build()
     artifact = _described(out, checkpoint.spec, checkpoint.sha256, precision, io_fp16=io_fp16)
-    entry = None if checkpoint.spec.network == SPANDREL else entry_of(checkpoint.spec)
+    entry = None if checkpoint.spec.network in (SPANDREL, ADOPTED) else entry_of(checkpoint.spec)
     if all_scales and (entry is None or len(entry.outputs) == 1):
         raise ExportError(f"{checkpoint.spec.name} has one output, at full size: export it without all scales.")
     names = entry.outputs if entry and all_scales else (OUTPUT,)
     deployed = entry.deployed(network) if entry and entry.deployed else network
     model = _trace(_Deployed(deployed, all_scales), checkpoint.spec.size_multiple, names)
     return _finished(without_loss(model) if compact else model, artifact, names, _reference(network))
-
-
-def export_network(
-    network: nn.Module, spec: ModelSpec, weights_sha256: str, out: Path, *, precision: Literal["fp32", "fp16"] = "fp32"
-) -> Artifact:
-    """Write another network, one that MIMO-UNet is compared with, in the same way: the same names, dynamic sizes, checks.
-
-    ``network`` takes one float32 tensor (N,3,H,W) and returns one of the same shape; ``spec`` says which.
-    Raises :class:`ExportError` as :func:`export_onnx` does.
-    """
-    artifact = _described(out, spec, weights_sha256, precision, io_fp16=False)
-    model = _trace(network, spec.size_multiple, (OUTPUT,))
-    return _finished(model, artifact, (OUTPUT,), _reference(network))
 
 
 def _described(out: Path, spec: ModelSpec, sha256: str, precision: Literal["fp32", "fp16"], *, io_fp16: bool) -> Artifact:

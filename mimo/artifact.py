@@ -140,17 +140,20 @@ def artifact_from(path: Path, sha256: str, text: str | bytes, source: str) -> Ar
 def _artifact(path: Path, sha256: str, record: LineageRecord, source: str) -> Artifact:
     shapes, receipt = record.shapes, record.receipt
     try:
+        spec = spec_from_json(record.model)
         return Artifact(
             path=path,
             sha256=sha256,
             format=record.format,
             precision=record.precision,
             io=record.io,
-            spec=spec_from_json(record.model),
+            spec=spec,
             checkpoint_sha256=record.checkpoint_sha256,
             parent=record.parent,
             parent_sha256=record.parent_sha256,
-            shapes=ShapeRange(Shape.parse(shapes.min), Shape.parse(shapes.opt), Shape.parse(shapes.max)) if shapes else None,
+            shapes=ShapeRange(Shape.parse(shapes.min), Shape.parse(shapes.opt), Shape.parse(shapes.max), spec.size_multiple)
+            if shapes
+            else None,
             receipt=Receipt(receipt.convolutions, receipt.resizes, receipt.inner_casts) if receipt else None,
             compute_capabilities=record.compute_capabilities,
             tools=record.tools,

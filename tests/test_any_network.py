@@ -29,6 +29,7 @@ def test_every_network_is_tried() -> None:
     assert TINY.keys() == {entry.name for entry in NETWORKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATES)
 def test_from_a_saved_state_dict_to_a_restored_photograph(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TINY: dict[str, ModelSpec] = {
     "mimo-unet": MIMO_UNET.spec({"residual_blocks": 1, "width": 8}),
-    "dmphn": DMPHN.spec({"stages": 2, "width": 4}),
+    "dmphn": DMPHN.spec({"stages": 1, "width": 4}),
     "mt-rnn": MT_RNN.spec({"width": 4}),
     "mprnet": MPRNET.spec({"channels": (8, 12, 16), "last_channels": 8, "blocks": 1, "reduction": 4}),
     "nafnet": NAFNET.spec({"width": 4, "encoder_blocks": (1, 2), "middle_blocks": 1, "decoder_blocks": (1, 1)}),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_
 
 import typer
 
+from mimo.bundled import given_file
 from mimo.errors import MimoError
 from mimo.learning.recipe import Recipe, Session, flag_of, options_of, parse_augment
 from mimo.learning.styles import STYLES, Style
@@ -205,6 +206,8 @@ def train_command(
             outcome = continue_run(resume, session, report, **further)
     else:
         asked = {name: chosen[name] for name in options_of(Recipe)}
+        if asked["init"] is not None:
+            asked["init"] = given_file(asked["init"])
         folders = {name: tuple(asked[name] or ()) for name in ("data", "photographs")}
         recipe = Recipe(spec=own(model, width, blocks), **asked | folders | {"augment": parse_augment(asked["augment"])})
         if profile_loader:

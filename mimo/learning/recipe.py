@@ -132,7 +132,7 @@ class Recipe:
         "of flips, rot90 and rgb-shuffle",
         lambda names: set(names) <= set(get_args(Augmentation)),
     )
-    init: Path | None = option(None, "A checkpoint of the same network to start from.")
+    init: Path | None = option(None, "A checkpoint of the same network to start from, or the name of bundled weights.")
     seed: int = option(0, "Of everything that is random.", "at least 0", _finite(0))
     val_every: int = option(2000, "Updates between validations.", "at least 1", _finite(1))
     val_crop: int = option(

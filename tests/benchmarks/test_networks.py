@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.networks import Network, Way, networks
-from engines.tiles import plan_for
+from engines.tiles import tiling_for
 from mimo.bundled import SHIPPED, WEIGHTS
 from mimo.errors import CheckpointError, MimoError, ShapeError
 from mimo.networks.checkpoint import save_checkpoint
@@ -196,18 +196,19 @@ def test_of_another_network_only_the_whole_image_is_the_whole_image() -> None:
     assert (spec, spec.has_context, spec.size_multiple) == (named("nafnet-32"), False, 16)
     engine = FakeEngine(lambda images: images, spec.context)
     engine.size_multiple = spec.size_multiple
-    plan = plan_for(engine, 4000, 6000)
+    plan = tiling_for(engine, 4000, 6000)
     assert (len(plan.tiles), plan.outer) == (1, (4000, 6000))
-    assert plan_for(engine, 100, 90, tile=112).outer == (112, 96)
+    assert tiling_for(engine, 100, 90, tile=112).outer == (112, 96)
     with pytest.raises(ShapeError, match="looks at the whole image"):
-        plan_for(engine, 4000, 6000, tile=2048)
+        tiling_for(engine, 4000, 6000, tile=2048)
     # Who accepts an approximation says so.
-    assert len(plan_for(engine, 4000, 6000, tile=2048, context=64).tiles) > 1
+    assert len(tiling_for(engine, 4000, 6000, tile=2048, context=64).tiles) > 1
+    assert len(tiling_for(engine, 4000, 6000, tile=2048, approximate=True).tiles) > 1
 
 
 def test_an_engine_of_another_network_refuses_what_is_larger_than_its_profile() -> None:
     shapes = ShapeRange(Shape(1, 64, 64), Shape(1, 512, 512), Shape(1, 1024, 1024))
     engine = FakeEngine(lambda images: images, named("dmphn").context, shapes)
-    assert plan_for(engine, 1024, 1000).outer == (1024, 1000)
+    assert tiling_for(engine, 1024, 1000).outer == (1024, 1000)
     with pytest.raises(ShapeError, match="looks at the whole image"):
-        plan_for(engine, 1028, 1000)
+        tiling_for(engine, 1028, 1000)

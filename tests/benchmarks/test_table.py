@@ -19,11 +19,10 @@ from benchmarks.networks import Network
 from benchmarks.reports import NetworkRow
 from benchmarks.roofline import Ceiling
 from benchmarks.schema import parse_report
-from benchmarks.table import Tools, table
+from benchmarks.table import table
 from engines.runtimes.base import Device, Images, check_images
 from engines.sample_images import list_photographs
-from export.to_fp16 import convert_to_fp16
-from export.to_onnx import export_network
+from export.to_onnx import Source, export_onnx
 from mimo.artifact import Artifact, open_artifact
 from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import EngineUnavailable, ExportError
@@ -74,20 +73,35 @@ MACS = 3 * 3 * 9  # a pixel
 ONE = Small("one", "One", 4, Published(30.0, 0.1, 0.2, "RTX 3090"))
 
 
-def refuse(network: nn.Module, spec: ModelSpec, sha256: str, path: Path) -> Artifact:
-    raise ExportError(f"no graph for {spec.name}: write it otherwise.")
+def refuse(source: Source, path: Path) -> Artifact:
+    raise ExportError(f"no graph for {source.spec.name}: write it otherwise.")
 
 
-def pretend(network: nn.Module, spec: ModelSpec, sha256: str, path: Path) -> Artifact:
+def pretend(source: Source, path: Path) -> Artifact:
     """A file with a sidecar, in which there is no graph."""
     path.write_bytes(b"no graph")
-    artifact = Artifact(path, sha256_of(path), "onnx", "fp32", "float32", spec, sha256)
+    artifact = Artifact(path, sha256_of(path), "onnx", "fp32", "float32", source.spec, source.sha256)
     artifact.write_sidecar()
     return artifact
 
 
 def unasked(artifact: Artifact, path: Path) -> Artifact:
     raise AssertionError("there is nothing to convert")
+
+
+def use(
+    monkeypatch: pytest.MonkeyPatch,
+    export: Callable[[Source, Path], Artifact],
+    convert: Callable[[Artifact, Path], Artifact] = unasked,
+) -> None:
+    monkeypatch.setattr("export.to_onnx.export_onnx", export)
+    monkeypatch.setattr("export.to_fp16.convert_to_fp16", convert)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network can be exported."""
+    use(monkeypatch, refuse)
 
 
 @pytest.fixture
@@ -103,7 +117,7 @@ def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Device, str]]:
     return asked
 
 
-def test_rows_of_the_table(ceilings: list[tuple[Device, str]], tmp_path: Path) -> None:
+def test_rows_of_the_table(ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path) -> None:
     """Eager: a row each, its fate beside it, on disk before anybody is told; and no network stops the others."""
     written = tmp_path / "table.json"
     seen: list[str] = []
@@ -124,7 +138,7 @@ def test_rows_of_the_table(ceilings: list[tuple[Device, str]], tmp_path: Path) -
         replace(ONE, way="one pass of four"),
         coarse,
     ]
-    report = table_json(chosen, SHAPE, PHOTOS, QUICK, Tools(refuse, unasked, tmp_path), json_out=written, finished=finished)
+    report = table_json(chosen, SHAPE, PHOTOS, QUICK, tmp_path, json_out=written, finished=finished)
     parse_report(report)
     assert seen == ["One", "Wide", "Loud", "One", "Coarse"]
     assert json.loads(written.read_text()) == json.loads(json.dumps(report))
@@ -153,10 +167,10 @@ def test_rows_of_the_table(ceilings: list[tuple[Device, str]], tmp_path: Path) -
     assert (again["file"], again["way"], again["export"]) == ("one-plus-1x4", "one pass of four", first["export"])
 
 
-def test_a_picture_that_is_not_square_is_not_for_one_pass_of_four(ceilings: list[tuple[Device, str]], tmp_path: Path) -> None:
-    report = table_json(
-        [replace(ONE, way="one pass of four")], Shape(1, 32, 128), PHOTOS, QUICK, Tools(refuse, unasked, tmp_path), fates=False
-    )
+def test_a_picture_that_is_not_square_is_not_for_one_pass_of_four(
+    ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path
+) -> None:
+    report = table_json([replace(ONE, way="one pass of four")], Shape(1, 32, 128), PHOTOS, QUICK, tmp_path, fates=False)
     parse_report(report)
     (row,) = report["rows"]
     assert "not square" in row["reason"]
@@ -165,7 +179,7 @@ def test_a_picture_that_is_not_square_is_not_for_one_pass_of_four(ceilings: list
     assert set(row["export"].values()) == {"not tried"}
 
 
-def test_what_float16_ruins_is_too_coarse(ceilings: list[tuple[Device, str]], tmp_path: Path) -> None:
+def test_what_float16_ruins_is_too_coarse(ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path) -> None:
     class Offset(nn.Module):
         def forward(self, blur: Tensor) -> Tensor:
             return (blur + 100) - 100
@@ -175,7 +189,7 @@ def test_what_float16_ruins_is_too_coarse(ceilings: list[tuple[Device, str]], tm
         def build(self) -> nn.Module:
             return Offset()
 
-    report = table_json([Ruined("a", "A", 4, None)], SHAPE, PHOTOS, QUICK, Tools(refuse, unasked, tmp_path))
+    report = table_json([Ruined("a", "A", 4, None)], SHAPE, PHOTOS, QUICK, tmp_path)
     parse_report(report)
     assert report["rows"][0]["export"]["fp16"].startswith("too coarse (")
     assert report["rows"][0]["parameters"] == 0
@@ -196,10 +210,10 @@ def test_without_a_tensorrt_an_engine_is_not_installed(
     def fail(artifact: Artifact, path: Path) -> Artifact:
         raise ExportError("the graph has the operator Exp.")
 
-    fine, failing = Tools(pretend, lambda artifact, path: artifact, tmp_path), Tools(pretend, fail, tmp_path)
+    use(monkeypatch, pretend, lambda artifact, path: artifact)
     for shape in (Shape(1, 64, 64), Shape(1, 720, 1280)):
         wide = replace(ONE, size_multiple=16, way="one pass of four" if shape.width == 1280 else None)
-        report = table_json([wide], shape, PHOTOS, QUICK, fine)
+        report = table_json([wide], shape, PHOTOS, QUICK, tmp_path)
         assert report["rows"][0]["export"]["tensorrt_rtx"] == "not installed"
         assert report["rows"][0]["export"]["onnx"] == "ok"
     # Tuned for what is measured, and with room for what is checked.
@@ -207,7 +221,8 @@ def test_without_a_tensorrt_an_engine_is_not_installed(
         ShapeRange(Shape(1, 64, 64), Shape(1, 64, 64), Shape(1, 128, 128), 16),
         ShapeRange(Shape(1, 64, 64), Shape(1, 720, 1280), Shape(1, 720, 1280), 16),
     ]
-    report = table_json([ONE], SHAPE, PHOTOS, QUICK, failing)
+    use(monkeypatch, pretend, fail)
+    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tmp_path)
     assert report["rows"][0]["export"]["tensorrt_rtx"] == "the graph has the operator Exp."
     parse_report(report)
 
@@ -222,22 +237,25 @@ def test_the_engine_that_is_measured_is_built_for_the_size_that_is_measured(
         raise EngineUnavailable("no GPU here.")
 
     monkeypatch.setattr("engines.build.build_engine", build)
-    tools = Tools(pretend, lambda artifact, path: artifact, tmp_path)
-    report = table_json([ONE], Shape(1, 256, 320), PHOTOS, QUICK, tools, runtime="tensorrt", device="cuda", fates=False)
+    use(monkeypatch, pretend, lambda artifact, path: artifact)
+    report = table_json([ONE], Shape(1, 256, 320), PHOTOS, QUICK, tmp_path, runtime="tensorrt", device="cuda", fates=False)
     parse_report(report)
     assert report["rows"][0]["reason"] == "no GPU here."
     assert asked == [("tensorrt", Shape(1, 256, 320))]
 
 
-def test_on_a_runtime_the_network_goes_through_its_file(ceilings: list[tuple[Device, str]], tmp_path: Path) -> None:
+def test_on_a_runtime_the_network_goes_through_its_file(
+    ceilings: list[tuple[Device, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exported, converted and built for real, once; measured and checked in ONNX Runtime."""
     exported: list[str] = []
 
-    def export(network: nn.Module, spec: ModelSpec, sha256: str, path: Path) -> Artifact:
+    def export(source: Source, path: Path) -> Artifact:
         exported.append(path.name)
-        return export_network(network, spec, sha256, path)
+        return export_onnx(source, path)
 
-    report = table_json([ONE], SHAPE, PHOTOS, QUICK, Tools(export, convert_to_fp16, tmp_path), runtime="onnxruntime")
+    monkeypatch.setattr("export.to_onnx.export_onnx", export)
+    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tmp_path, runtime="onnxruntime")
     parse_report(report)
     (row,) = report["rows"]
     assert (row["reason"], row["verified"], row["engine"]) == (None, "verified", "onnxruntime cpu fp32")
@@ -278,20 +296,22 @@ def test_an_engine_is_held_against_the_module(
 
     engine = Spoiled(run, 0)
     monkeypatch.setattr(module, "open_engine", lambda *_, **__: engine)
-    tools = Tools(pretend, unasked, tmp_path)
-    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tools, runtime="onnxruntime", fates=False)
+    use(monkeypatch, pretend)
+    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tmp_path, runtime="onnxruntime", fates=False)
     parse_report(report)
     assert (report["rows"][0]["verified"], report["rows"][0]["reason"]) == (verified, None)
     assert engine.seen[-1] == Shape(1, 128, 128)
 
 
-def test_a_file_that_cannot_be_made_is_the_reason_of_its_row(ceilings: list[tuple[Device, str]], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_made_is_the_reason_of_its_row(
+    ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path
+) -> None:
     report = table_json(
         [ONE, replace(ONE, name="two", title="Two")],
         SHAPE,
         PHOTOS,
         QUICK,
-        Tools(refuse, unasked, tmp_path),
+        tmp_path,
         runtime="onnxruntime",
         fates=False,
     )

@@ -15,7 +15,8 @@ from engines.build import DEFAULT_SHAPES, build_engine, precision_of, read_netwo
 from engines.runtimes.tensorrt_api import explain, load_tensorrt
 from mimo.artifact import Artifact, Receipt, open_artifact
 from mimo.errors import BuildError, EngineUnavailable, ShapeError
-from mimo.spec import Shape, ShapeRange
+from mimo.networks.registry import ADOPTED
+from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.tiny import PROFILE, Tiny
 
 SMALL = ShapeRange(Shape(1, 16, 16), Shape(1, 64, 64), Shape(2, 128, 128))
@@ -92,9 +93,26 @@ def test_a_profile_the_network_cannot_take() -> None:
     assert str(DEFAULT_SHAPES) == "1x64x64 .. 1x720x1280 .. 4x2160x3840"
 
 
+@pytest.mark.parametrize(("multiple", "side", "taken"), [(8, 64, True), (8, 68, False)])
+def test_a_profile_holds_multiples_of_what_the_network_takes(
+    fp16: Artifact, tmp_path: Path, multiple: int, side: int, taken: bool
+) -> None:
+    """Whatever the range itself was made for: 64 is a multiple of 8 although 4 was asked of it."""
+    spec = ModelSpec("elsewhere", ADOPTED, {}, multiple)
+    source = replace(fp16, spec=spec)
+    shape = Shape(1, side, side)
+    shapes = ShapeRange(shape, shape, shape, 2)
+    if taken:
+        assert build_engine(source, tmp_path / "a.engine", shapes=shapes).shapes == replace(shapes, multiple=multiple)
+        assert open_artifact(tmp_path / "a.engine").shapes == replace(shapes, multiple=multiple)
+    else:
+        with pytest.raises(ShapeError, match="multiples of 8; 1x72x72 is the next one"):
+            build_engine(source, tmp_path / "a.engine", shapes=shapes)
+
+
 def test_an_engine_is_no_source(fp16: Artifact) -> None:
     built = build_engine(fp16, fp16.path.with_name("f.engine"), shapes=SMALL)
-    with pytest.raises(BuildError, match="is a tensorrt-rtx engine already"):
+    with pytest.raises(BuildError, match="is a TensorRT-RTX engine: build from the ONNX file"):
         build_engine(built, fp16.path.with_name("g.engine"))
 
 
@@ -152,7 +170,7 @@ def test_without_tensorrt() -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(EngineUnavailable, match=r"mimo-deblur\[tensorrt\]"):
+        with pytest.raises(EngineUnavailable, match=r"\[tensorrt\]"):
             load_tensorrt("tensorrt")
 
 

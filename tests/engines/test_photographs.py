@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines import photographs
-from engines.photographs import Job, Note, Report, Step, deblur_photographs, find_photographs, restore_bytes
+from engines.photograph_files import Job, find_photographs
+from engines.photographs import Note, Report, Step, deblur_photographs, restore_bytes
 from engines.runtimes.base import Images
 from mimo.errors import EngineError, ImageError, OutputError
 from mimo.images import Photo, read_photo, write_photo

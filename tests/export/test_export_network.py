@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from export import to_onnx
 from export.onnx_file import in_onnxruntime
 from export.to_fp16 import convert_to_fp16
-from export.to_onnx import export_network
+from export.to_onnx import export_onnx
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import ExportError
 from mimo.networks.registry import ADOPTED
@@ -38,6 +39,18 @@ class Halves(nn.Module):
         return torch.cat(parts, dim=2) + blur.mean(dim=(2, 3), keepdim=True)
 
 
+@dataclass
+class Elsewhere:
+    """A network that no checkpoint holds."""
+
+    network: nn.Module
+    spec: ModelSpec = SPEC
+    sha256: str = "ab" * 32
+
+    def build(self) -> nn.Module:
+        return self.network
+
+
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
@@ -47,7 +60,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return export_network(network, SPEC, "ab" * 32, tmp_path_factory.mktemp("halves") / "halves.onnx")
+    return export_onnx(Elsewhere(network), tmp_path_factory.mktemp("halves") / "halves.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +118,7 @@ def test_directly_in_fp16_it_is_the_same_graph(
 ) -> None:
     traced = ir.from_proto(onnx.load(exported.path))
     monkeypatch.setattr(to_onnx, "_trace", lambda network, multiple, outputs: traced)  # seconds, otherwise
-    direct = export_network(network, SPEC, "ab" * 32, tmp_path / "direct.onnx", precision="fp16")
+    direct = export_onnx(Elsewhere(network), tmp_path / "direct.onnx", precision="fp16")
     assert direct.precision == open_artifact(direct.path).precision == "fp16"
     assert onnx.load(direct.path).graph == onnx.load(converted.path).graph
 
@@ -116,9 +129,9 @@ def test_a_graph_of_another_network_is_never_written(
     traced = ir.from_proto(onnx.load(exported.path))
     monkeypatch.setattr(to_onnx, "_trace", lambda network, multiple, outputs: traced)
     with pytest.raises(ExportError, match="differs from its source"):
-        export_network(nn.Identity(), SPEC, "", tmp_path / "other.onnx")
+        export_onnx(Elsewhere(nn.Identity()), tmp_path / "other.onnx")
     with pytest.raises(ExportError, match=r"8\*h x 8\*w, not batch x 3 x 16\*h x 16\*w"):
-        export_network(nn.Identity(), ModelSpec("sixteen", ADOPTED, {}, 16), "", tmp_path / "other.onnx")
+        export_onnx(Elsewhere(nn.Identity(), ModelSpec("sixteen", ADOPTED, {}, 16)), tmp_path / "other.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,6 +143,18 @@ def test_what_torch_cannot_export_is_refused_in_one_sentence(
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(ExportError) as raised:
-        export_network(network, SPEC, "", tmp_path / "never.onnx")
+        export_onnx(Elsewhere(network), tmp_path / "never.onnx")
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_operator_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:
+    class Searching(nn.Module):
+        def forward(self, blur: Tensor) -> Tensor:
+            result: Tensor = blur + torch.special.bessel_j0(blur)
+            return result
+
+    with pytest.raises(ExportError, match=r"its operator \S*bessel_j0 has no counterpart") as raised:
+        export_onnx(Elsewhere(Searching()), tmp_path / "never.onnx")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,8 @@ from mimo.artifact import Artifact, Receipt, artifact_from, open_artifact, sidec
 from mimo.errors import ArtifactError
 from mimo.files import sha256_of
 from mimo.networks.checkpoint import load_checkpoint
-from mimo.networks.registry import named
-from mimo.spec import Shape, ShapeRange
+from mimo.networks.registry import ADOPTED, named
+from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.plans import plan_bytes
 from tests.tiny import SPEC, Tiny
 
@@ -69,6 +69,13 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_an_engine_goes_round_with_its_whole_lineage(engine: Artifact) -> None:
     assert open_artifact(engine.path) == engine
+
+
+def test_the_profile_of_a_network_of_another_multiple_goes_round(engine: Artifact) -> None:
+    shape = Shape(1, 50, 70)
+    odd = replace(engine, spec=ModelSpec("elsewhere", ADOPTED, {}, 2), shapes=ShapeRange(shape, shape, shape, 2))
+    odd.write_sidecar()
+    assert open_artifact(odd.path) == odd
 
 
 def test_optional_parts_go_round_as_none(engine: Artifact) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.photographs import Failure, find_photographs
+from engines.photograph_files import Failure, find_photographs
 from engines.sample_images import list_photographs
 from mimo import pictures
 from mimo.errors import ImageError
