@@ -16,6 +16,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,torch,train,weights,tensorrt-rtx,dev]'
 	# Without its dependencies: torchvision, which it imports, comes for CUDA builds of torch only, and would bring one.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps spandrel einops torchvision
+	# Without theirs: tritonclient 2.73 asks for older versions of protobuf and ml_dtypes, and runs with these.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tritonclient python-rapidjson geventhttpclient gevent greenlet brotli zope.event zope.interface
 	touch $@
 
 # The four steps as a person types them, then the photographs. Verification ends with 3 where there is no GPU to run the

@@ -9,12 +9,14 @@ import typer
 
 from mimo.bundled import given_checkpoint
 from mimo.errors import MimoError
-from mimo.terminal import need_torch, notes, print_artifact, screen, working
+from mimo.terminal import FAILED, need_torch, notes, print_artifact, screen, working
 from mimo.wording import literal
 
 app = typer.Typer()
 
-Target = Literal["onnx", "openvino"]
+Target = Literal["onnx", "openvino", "triton"]
+TritonBackend = Literal["tensorrt", "onnxruntime", "python-onnxruntime", "python-openvino"]
+TritonDevice = Literal["cpu", "cuda"]
 
 
 @app.command("export")
@@ -22,8 +24,9 @@ def export_command(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="A checkpoint of any network mimo knows, or mimo-unet-small for those of ours; by default mimo-unet, "
-            "which ships with mimo.",
+            metavar="[FILE]",
+            help="A checkpoint of any network mimo knows, or mimo-unet-small for those of ours; by default mimo-unet, which "
+            "ships with mimo. For triton an ONNX file or a TensorRT engine, by default the FP32 ONNX file in this folder.",
             show_default=False,
         ),
     ] = None,
@@ -35,8 +38,55 @@ def export_command(
     fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
     io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
     all_scales: Annotated[bool, typer.Option("--all-scales", help="Also the quarter- and half-size outputs.")] = False,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, writable=True, help="For triton: the model repository to add the model to.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="For triton: the model's name; by default the file's.", show_default=False)
+    ] = None,
+    backend: Annotated[
+        TritonBackend | None,
+        typer.Option(
+            help="For triton: what runs it there; by default tensorrt for an engine, onnxruntime for ONNX.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[
+        TritonDevice | None,
+        typer.Option(help="For triton: where it runs there; by default cuda for an engine, else cpu.", show_default=False),
+    ] = None,
+    warm_up: Annotated[
+        str | None,
+        typer.Option(
+            help="For triton: the shape it is warmed up with; by default an engine's optimum, else 720x1280.",
+            show_default=False,
+        ),
+    ] = None,
+    site_packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="For triton's python backends: the folder on the server with NumPy and the runtime in it.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Checkpoint -> ONNX or OpenVINO IR with dynamic batch, height and width, checked against PyTorch before it is written."""
+    """Checkpoint -> ONNX or OpenVINO IR with dynamic sizes, checked against PyTorch; ONNX or engine -> Triton repository."""
+    for_triton = {
+        "--repository": repository,
+        "--name": name,
+        "--backend": backend,
+        "--device": device,
+        "--warm-up": warm_up,
+        "--site-packages": site_packages,
+    }
+    if to == "triton":
+        if given := [option for option, value in _graph_options(out, fp16, io_fp16, all_scales).items() if value]:
+            raise MimoError(f"{given[0]} does not go with --to triton, which takes a finished file: leave it out.")
+        _export_triton(checkpoint, repository, name, backend, device, warm_up, site_packages)
+        return
+    if given := [option for option, value in for_triton.items() if value is not None]:
+        raise MimoError(f"{given[0]} is for --to triton: add that, or leave it out.")
     if io_fp16 and not fp16:
         raise MimoError("--io-fp16 goes with --fp16: add it, or leave both out.")
     need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
@@ -70,6 +120,51 @@ def export_command(
         case _:
             assert_never(to)
     print_artifact(artifact)
+
+
+def _graph_options(out: Path | None, fp16: bool, io_fp16: bool, all_scales: bool) -> dict[str, object]:
+    return {"--out": out, "--fp16": fp16, "--io-fp16": io_fp16, "--all-scales": all_scales}
+
+
+def _export_triton(
+    file: Path | None,
+    repository: Path | None,
+    name: str | None,
+    backend: TritonBackend | None,
+    device: TritonDevice | None,
+    warm_up: str | None,
+    site_packages: Path | None,
+) -> None:
+    from engines.folder import only_fp32_onnx
+    from export.triton import export_triton
+    from mimo.artifact import open_artifact
+    from mimo.bundled import given_model
+    from mimo.kinds import kind_of
+    from mimo.spec import Shape
+
+    if repository is None:
+        raise MimoError("--to triton needs a model repository: name its folder with --repository.")
+    shape = Shape.parse(warm_up) if warm_up is not None else None
+    refused: list[Path] = []
+    path = given_model(file, "onnxruntime") if file is not None else None
+    if path is not None and kind_of(path) == "checkpoint":
+        raise MimoError(
+            f"{path} is a checkpoint: export it first with mimo export --to onnx, and name the file that this writes."
+        )
+    source = open_artifact(path) if path is not None else only_fp32_onnx(refused)
+    print_artifact(
+        export_triton(
+            source,
+            repository,
+            name=name,
+            backend=backend,
+            device=device,
+            warm_up=shape,
+            site_packages=site_packages,
+        )
+    )
+    if refused:
+        raise typer.Exit(FAILED)
 
 
 @app.command("adopt")

@@ -1,7 +1,7 @@
 """An artifact: a file made from a checkpoint, and the sidecar that says from which, how and with what.
 
 The sidecar is ``<file>.json`` beside the file. ONNX files carry the same lineage in their metadata too. A TensorRT
-engine stays a plain plan file, which trtexec and Triton load.
+engine stays a plain plan file, which trtexec and Triton load (Triton those of TensorRT, not of TensorRT-RTX).
 """
 
 from __future__ import annotations
