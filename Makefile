@@ -13,7 +13,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mimo needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,torch,train,weights,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,torch,train,weights,tensorrt-rtx,serve,dev]'
 	# Without its dependencies: torchvision, which it imports, comes for CUDA builds of torch only, and would bring one.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps spandrel einops torchvision
 	# Without theirs: tritonclient 2.73 asks for older versions of protobuf and ml_dtypes, and runs with these.

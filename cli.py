@@ -14,6 +14,7 @@ import typer
 
 import benchmarks.commands
 import engines.commands
+import engines.serving.commands
 import export.commands
 import mimo.commands
 import mimo.learning.commands
@@ -50,7 +51,14 @@ def _options(
     set_verbosity(verbose=verbose, quiet=quiet)
 
 
-for room in (export.commands, engines.commands, benchmarks.commands, mimo.commands, mimo.learning.commands):
+for room in (
+    export.commands,
+    engines.commands,
+    engines.serving.commands,
+    benchmarks.commands,
+    mimo.commands,
+    mimo.learning.commands,
+):
     app.add_typer(room.app)
 
 

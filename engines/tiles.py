@@ -60,14 +60,7 @@ def tiling_for(
     shapes = engine.shapes
     sees_all = engine.context >= WHOLE_IMAGE
     chosen = engine.context if context is None else context
-    if tile is not None:
-        most_pixels = max(tile, 0) ** 2
-    elif shapes is not None:
-        most_pixels = shapes.max.height * shapes.max.width
-    else:
-        free = MEMORY - FIXED_BYTES - BYTES_PER_IMAGE_PIXEL * height * width
-        least = 512 if chosen >= WHOLE_IMAGE and approximate else max(512, 3 * chosen)
-        most_pixels = max(free // runtime_info(engine.runtime).bytes_per_pixel, least**2)
+    most_pixels = default_tile(engine, height, width, chosen, approximate) if tile is None else max(tile, 0) ** 2
     if sees_all and approximate and context is None and not _is_one_tile(engine, height, width, most_pixels):
         sides = (shapes.max.height, shapes.max.width) if shapes else ()
         side = min((isqrt(most_pixels), *sides))
@@ -81,6 +74,16 @@ def tiling_for(
         shapes=shapes,
     )
     return replace(tiling, exact=len(tiling.tiles) == 1 or tiling.context >= engine.context)
+
+
+def default_tile(engine: Engine, height: int, width: int, context: int, approximate: bool = False) -> int:
+    """The most pixels of a tile, context included, when nobody chose them, see :func:`tiling_for`."""
+    if engine.shapes is not None:
+        return engine.shapes.max.height * engine.shapes.max.width
+    free = MEMORY - FIXED_BYTES - BYTES_PER_IMAGE_PIXEL * height * width
+    least = 512 if context >= WHOLE_IMAGE and approximate else max(512, 3 * context)
+    most: int = max(free // runtime_info(engine.runtime).bytes_per_pixel, least**2)
+    return most
 
 
 def _is_one_tile(engine: Engine, height: int, width: int, most_pixels: int) -> bool:

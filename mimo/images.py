@@ -144,8 +144,12 @@ class Photo:
 
 def photo_size(path: Path) -> tuple[int, int]:
     """Height and width of the upright photograph, read without decoding it. Raises :class:`ImageError`."""
-    data = _bytes_of(path)
-    with _header(data, str(path)) as (image, kind):
+    return size_of(_bytes_of(path), str(path))
+
+
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """As :func:`photo_size`, of a file's bytes; ``name`` is what messages call it."""
+    with _header(data, name) as (image, kind):
         return (image.width, image.height) if orientation_of(kind, data) >= 5 else (image.height, image.width)
 
 

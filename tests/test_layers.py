@@ -21,7 +21,10 @@ ARROWS = {
 }
 """What each part of the project may import of the others. Export and engines meet through files."""
 
-COMMANDS = {"benchmarks.commands", "engines.commands", "export.commands", "mimo.commands", "mimo.learning.commands"}
+COMMANDS = {
+    "benchmarks.commands", "engines.commands", "engines.serving.commands", "export.commands", "mimo.commands",
+    "mimo.learning.commands",
+}  # fmt: skip
 """The edge of each room: it may import any room, inside its functions, and only ``cli`` imports it."""
 THE_TABLE = "benchmarks.table"
 """It takes each network through export itself, so that a row says what became of it."""
@@ -30,7 +33,7 @@ ENTRY = "mimo.__main__"
 
 HEAVY = {
     "torch", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "polygraphy", "pyvips", "PIL", "safetensors",
-    "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2", "jinja2", "matplotlib",
+    "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "skimage", "cv2", "jinja2", "matplotlib", "fastapi", "uvicorn",
 }  # fmt: skip
 NO_TORCH = ("artifact", "spec", "kinds", "errors", "files", "images", "transparency", "metrics", "bundled", "onnx_stats")
 """Modules of ``mimo`` for deployment, where there may be no torch."""
