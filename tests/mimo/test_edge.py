@@ -32,7 +32,7 @@ READ = {
     "eval": "MODEL --data", "score": "PRED_DIR TRUTH_DIR", "bench": "--against --images --baseline", "compare": "--images",
     "sweep": "--images", "table": "--images", "inspect": "FILE", "weights average": "CHECKPOINT", "synthesize": "SHARP_DIR",
     "train": "--data --synthesize-from --resume --val --init", "prepare gopro": "SRC", "prepare realblur": "SRC",
-    "prepare hide": "SRC",
+    "prepare hide": "SRC", "serve": "MODEL --token-file",
 }  # fmt: skip
 """Every path that a command reads. All others must be marked as written to."""
 
