@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, assert_never
 
 from benchmarks.cold_cache import cold_cache
-from benchmarks.compare import ComparePlan, compare
+from benchmarks.compare import RoundsRule, compare
 from benchmarks.context import Gauges, describe_machine
 from benchmarks.cost import Work, work_of_graph, work_of_module
 from benchmarks.measurement import (
@@ -20,7 +20,7 @@ from benchmarks.measurement import (
     Latency,
     Measurement,
     Mode,
-    Plan,
+    StoppingRule,
     Subject,
     measure,
 )
@@ -121,7 +121,7 @@ def bench(
     jobs: Sequence[Job],
     shape: Shape,
     photographs: Sequence[Path],
-    plan: Plan,
+    rule: StoppingRule,
     *,
     limits: bool = True,
     json_out: Path | None = None,
@@ -135,12 +135,12 @@ def bench(
     reason.
     """
     images = photograph_batch(photographs, shape)
-    report = BenchReport(**head(shape), plan=plan)
+    report = BenchReport(**head(shape), rule=rule)
     ceilings = Ceilings(progress)
     works: list[Work | None] = []
     for job in jobs:
         progress(str(job))
-        row = measure_row(job, images, plan)
+        row = measure_row(job, images, rule)
         if limits:
             works.append(work_of(job, shape) if row.summary else None)
             row = ceilings.limited(row, works[-1])
@@ -166,7 +166,7 @@ def compare_jobs(
     job_b: Job,
     shape: Shape,
     photographs: Sequence[Path],
-    plan: ComparePlan,
+    rule: RoundsRule,
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CompareReport:
@@ -188,18 +188,18 @@ def compare_jobs(
             what = side_of(job, shape, engine, verified) | {"sha256": sha256, "checkpoint_sha256": checkpoint_sha256}
             sides.append(Side(**what, psnr=psnr))
         progress("warming up")
-        calls = [measure(subject, Plan(max_seconds=0)).median for subject in subjects]
+        calls = [measure(subject, StoppingRule(max_seconds=0)).median for subject in subjects]
         sample_a, sample_b = (partial(_latency, subject) for subject in subjects)
-        found = compare(sample_a, sample_b, plan.for_calls(max(calls)), progress=progress)
+        found = compare(sample_a, sample_b, rule.for_calls(max(calls)), progress=progress)
     a, b = sides
-    return CompareReport(**head(shape), plan=plan, a=a, b=b, comparison=found)
+    return CompareReport(**head(shape), rule=rule, a=a, b=b, comparison=found)
 
 
 def _latency(subject: Subject) -> float:
     return subject.sample().latency
 
 
-def measure_row(job: Job, images: Images, plan: Plan) -> Row:
+def measure_row(job: Job, images: Images, rule: StoppingRule) -> Row:
     """Open what ``job`` names, measure it on ``images`` and close it; what cannot run becomes the row's reason."""
     sha256 = hash_of(job.path) if job.path.is_file() else None
     try:
@@ -207,7 +207,7 @@ def measure_row(job: Job, images: Images, plan: Plan) -> Row:
     except MimoError as error:
         return not_run(job, shape_of(images), str(error), sha256)
 
-    row = measure_engine(lambda: _open(job), partial(standing, job, sha256), job, images, plan)
+    row = measure_engine(lambda: _open(job), partial(standing, job, sha256), job, images, rule)
     return row.model_copy(update={"sha256": sha256, "checkpoint_sha256": checkpoint_sha256})
 
 
@@ -216,7 +216,7 @@ def measure_engine(
     judge: Callable[[Engine], tuple[Verified, Psnr | None]],
     job: Job,
     images: Images,
-    plan: Plan,
+    rule: StoppingRule,
 ) -> Row:
     """Measure what ``opening`` opens, under the name of ``job``; ``judge`` says afterwards how it is verified."""
     shape = shape_of(images)
@@ -229,7 +229,7 @@ def measure_engine(
                 peak.sample()
                 return gauges.read()
 
-            measured = measure(_subject(job, engines, images, stack), plan.on(job.device), gauges=read)
+            measured = measure(_subject(job, engines, images, stack), rule.on(job.device), gauges=read)
             memory = peak.result(engine.memory_bytes)
             verified, psnr = judge(engine)
             return measured_row(side_of(job, shape, engine, verified), measured, psnr, memory)

@@ -122,7 +122,7 @@ def bench_command(
     """Measure latency, synchronised: warm-up, then samples until the median is known to 1 percent."""
     from benchmarks.bench import bench
     from benchmarks.gate import against_baseline, allowed_fraction
-    from benchmarks.measurement import Plan
+    from benchmarks.measurement import StoppingRule
     from benchmarks.report import bench_remarks, bench_table
     from benchmarks.reports import BenchReport
     from benchmarks.schema import read_report
@@ -147,9 +147,9 @@ def bench_command(
         cold_cache=cold_cache,
     )
     _check_reports(json_out, csv_out, html_out, [*(job.path for job in jobs), against, images])
-    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    rule = StoppingRule(max_seconds=max_seconds, min_samples=min_samples)
     with working("measuring") as say:
-        report = bench(jobs, shape, photographs, plan, limits=limits, json_out=json_out, progress=say)
+        report = bench(jobs, shape, photographs, rule, limits=limits, json_out=json_out, progress=say)
     screen.print(bench_table(report, sync=sync))
     for line in bench_remarks(report.rows):
         screen.print(line, soft_wrap=True)
@@ -182,7 +182,7 @@ def compare_command(
 ) -> None:
     """Compare two files, called in turn: is B faster than A, slower, or the same?"""
     from benchmarks.bench import compare_jobs
-    from benchmarks.compare import ComparePlan
+    from benchmarks.compare import RoundsRule
     from benchmarks.gate import allowed_fraction, of_comparison
     from benchmarks.report import comparison_text
     from benchmarks.targets import one_job
@@ -196,8 +196,8 @@ def compare_command(
     job_a, job_b = (one_job(target, precision, count) for target in (a, b))
     _check_reports(json_out, csv_out, html_out, [job_a.path, job_b.path, images])
     with working("comparing") as say:
-        plan = ComparePlan(max_seconds=2 * max_seconds)
-        report = compare_jobs(job_a, job_b, shape, photographs, plan, progress=say)
+        rule = RoundsRule(max_seconds=2 * max_seconds)
+        report = compare_jobs(job_a, job_b, shape, photographs, rule, progress=say)
     for line in comparison_text(report):
         screen.print(line, soft_wrap=True)
     _write_report(report, json_out, csv_out, html_out)
@@ -223,9 +223,9 @@ def sweep_command(
     html_out: HtmlOut = None,
 ) -> None:
     """Measure one file over sizes and batches, and say which profile and which tile to choose."""
-    from benchmarks.measurement import Plan
-    from benchmarks.report import atlas_table
-    from benchmarks.sweep import BATCHES, SIZES, atlas
+    from benchmarks.measurement import StoppingRule
+    from benchmarks.report import sweep_table
+    from benchmarks.sweep import BATCHES, SIZES, sweep
     from benchmarks.targets import one_job
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
@@ -235,13 +235,13 @@ def sweep_command(
         for side in (size.split(",") if size else SIZES)
         for count in (batch.split(",") if batch else BATCHES)
     ]
-    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    rule = StoppingRule(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
     job = one_job(target, precision, chosen_threads(threads))
     _check_reports(json_out, csv_out, html_out, [job.path, images])
     with working("measuring") as say:
-        report = atlas(job, shapes, photographs, plan, json_out=json_out, progress=say)
-    screen.print(atlas_table(report))
+        report = sweep(job, shapes, photographs, rule, json_out=json_out, progress=say)
+    screen.print(sweep_table(report))
     for sentence in report.advice:
         screen.print(f"- {literal(sentence)}", soft_wrap=True)
     _write_report(report, None, csv_out, html_out)
@@ -279,7 +279,7 @@ def table_command(
     """Measure DMPHN, MT-RNN, MPRNet, the MIMO-UNets and NAFNet alike, async and sync side by side."""
     from tempfile import TemporaryDirectory
 
-    from benchmarks.measurement import Plan
+    from benchmarks.measurement import StoppingRule
     from benchmarks.networks import networks
     from benchmarks.report import networks_table
     from benchmarks.table import table
@@ -306,13 +306,13 @@ def table_command(
             known = ", ".join(dict.fromkeys(network.name for network in chosen))
             raise MimoError(f"--only {unknown[0]}: there is no such network in the table: use one of {known}.")
         chosen = tuple(network for network in chosen if network.name in only)
-    plan = Plan(max_seconds=max_seconds, min_samples=min_samples)
+    rule = StoppingRule(max_seconds=max_seconds, min_samples=min_samples)
     with TemporaryDirectory() as folder, working("measuring") as say:
         report = table(
             chosen,
             _shape(size, 1),
             list_photographs(images or PHOTOGRAPHS),
-            plan,
+            rule,
             Path(folder),
             runtime=runtime,
             device=device or devices[0],

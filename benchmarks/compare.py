@@ -37,8 +37,8 @@ _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class ComparePlan:
-    """How long to compare. Raises ``ValueError`` for a plan that cannot end in a verdict."""
+class RoundsRule:
+    """How long to compare. Raises ``ValueError`` for a rule that cannot end in a verdict."""
 
     rounds_min: int = 12
     """Of A against itself, and of A against B. In simulation the bootstrap's 95 percent are 93 with 8 rounds, 94 with 12."""
@@ -49,8 +49,8 @@ class ComparePlan:
     margin: float = 0.01
     """A difference of less than this fraction is none."""
 
-    def for_calls(self, seconds: float) -> ComparePlan:
-        """With as many samples a block, from one to those of this plan, as let the least rounds end within ``max_seconds``.
+    def for_calls(self, seconds: float) -> RoundsRule:
+        """With as many samples a block, from one to those of this rule, as let the least rounds end within ``max_seconds``.
 
         ``seconds``: a call's. The least rounds take ``2 * 4 * rounds_min`` blocks, of which each begins with a call that is
         not counted.
@@ -115,7 +115,7 @@ class Comparison:
     """The noise floor, 1 or more: the end that lies further from 1 of that interval when A is compared with itself."""
     converged: bool
     """Whether the interval ends within the margin of the ratio, both ways."""
-    plan: ComparePlan
+    rule: RoundsRule
     rounds: tuple[Round, ...]
     """A against B."""
     floor_rounds: tuple[Round, ...]
@@ -124,7 +124,7 @@ class Comparison:
     @classmethod
     def of(
         cls,
-        plan: ComparePlan,
+        rule: RoundsRule,
         rounds: Sequence[Round],
         floor_rounds: Sequence[Round],
         *,
@@ -134,9 +134,9 @@ class Comparison:
         noise: float,
     ) -> Comparison:
         """Judge the estimates."""
-        verdict = verdict_of(ratio, low, high, noise, plan.margin)
-        converged = max(high / ratio, ratio / low) <= 1 + plan.margin
-        return cls(verdict, ratio, low, high, noise, converged, plan, tuple(rounds), tuple(floor_rounds))
+        verdict = verdict_of(ratio, low, high, noise, rule.margin)
+        converged = max(high / ratio, ratio / low) <= 1 + rule.margin
+        return cls(verdict, ratio, low, high, noise, converged, rule, tuple(rounds), tuple(floor_rounds))
 
 
 def verdict_of(ratio: float, low: float, high: float, noise: float, margin: float) -> Verdict:
@@ -158,7 +158,7 @@ def verdict_of(ratio: float, low: float, high: float, noise: float, margin: floa
 def compare(
     sample_a: Sampler,
     sample_b: Sampler,
-    plan: ComparePlan,
+    rule: RoundsRule,
     *,
     clock: Callable[[], float] = time.perf_counter,
     seed: int = 0,
@@ -176,20 +176,20 @@ def compare(
 
     def measure(sample_b: Sampler, rounds: list[Round], count: int, seconds: float, what: str) -> None:
         """Continue ``rounds`` to ``count``, or at least to ``rounds_min`` if the time is up before."""
-        while len(rounds) < count and (len(rounds) < plan.rounds_min or clock() - began < seconds):
+        while len(rounds) < count and (len(rounds) < rule.rounds_min or clock() - began < seconds):
             progress(f"{what}, round {len(rounds) + 1} of {count}")
-            rounds.append(_round(sample_a, sample_b, plan.samples_per_block, mirrored=bool(random.random() < 0.5)))
+            rounds.append(_round(sample_a, sample_b, rule.samples_per_block, mirrored=bool(random.random() < 0.5)))
 
     floor: list[Round] = []
-    measure(sample_a, floor, plan.rounds_min, 0, "A against itself")
-    count = _rounds_needed(floor, plan)
-    measure(sample_a, floor, count, plan.max_seconds / 2, "A against itself")
+    measure(sample_a, floor, rule.rounds_min, 0, "A against itself")
+    count = _rounds_needed(floor, rule)
+    measure(sample_a, floor, count, rule.max_seconds / 2, "A against itself")
     rounds: list[Round] = []
     # No more than the floor has, where time ran out: it would be that of a shorter comparison.
-    measure(sample_b, rounds, len(floor), plan.max_seconds, "A against B")
+    measure(sample_b, rounds, len(floor), rule.max_seconds, "A against B")
     (middle, low, high), (_, *floor_ends) = _estimate(rounds, random), _estimate(floor, random)
     return Comparison.of(
-        plan=plan,
+        rule=rule,
         rounds=tuple(rounds),
         floor_rounds=tuple(floor),
         ratio=math.exp(middle),
@@ -199,15 +199,15 @@ def compare(
     )
 
 
-def _rounds_needed(floor: Sequence[Round], plan: ComparePlan) -> int:
+def _rounds_needed(floor: Sequence[Round], rule: RoundsRule) -> int:
     """How many rounds narrow the interval to half the margin either way, if the noise stays as it is.
 
     By the spread of the rounds, as if they were normal (where a median's standard error is 1.25 of a mean's): the bootstrap's
     own width is too unsteady with the fewest rounds.
     """
     spread = statistics.stdev(one.log_ratio for one in floor)
-    needed = math.ceil((1.96 * 1.25 * spread / (math.log1p(plan.margin) / 2)) ** 2)
-    return min(max(needed, plan.rounds_min), plan.rounds_max)
+    needed = math.ceil((1.96 * 1.25 * spread / (math.log1p(rule.margin) / 2)) ** 2)
+    return min(max(needed, rule.rounds_min), rule.rounds_max)
 
 
 def _estimate(rounds: Sequence[Round], random: np.random.Generator) -> tuple[float, float, float]:

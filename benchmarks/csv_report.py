@@ -39,7 +39,7 @@ _LIMITS = {
 
 
 def report_csv(report: Report) -> str:
-    """The report as CSV with a header line: a line a row, a cell of an atlas, or a round of a comparison.
+    """The report as CSV with a header line: a line a row, a cell of a sweep, or a round of a comparison.
 
     What was not measured is empty. Text that a spreadsheet would run as a formula stands behind an apostrophe.
     """

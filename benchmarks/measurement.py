@@ -41,7 +41,7 @@ SAMPLES_ON_GPU, SAMPLES_ON_CPU = 100, 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class StoppingRule:
     """How long to measure. Seconds on the clock; a sample that has begun is always finished."""
 
     warm_up_least: float = 0.5
@@ -55,8 +55,8 @@ class Plan:
     max_seconds: float = 60.0
     """Sampling ends here at the latest, labelled ``not converged``; at least one sample is taken."""
 
-    def on(self, device: Device) -> Plan:
-        """The plan with the least samples for ``device``, unless it says itself how many."""
+    def on(self, device: Device) -> StoppingRule:
+        """The rule with the least samples for ``device``, unless it says itself how many."""
         least = SAMPLES_ON_GPU if device == "cuda" else SAMPLES_ON_CPU
         return self if self.min_samples is not None else replace(self, min_samples=least)
 
@@ -100,7 +100,7 @@ class Measurement:
     events: tuple[float, ...]
     """Between two device events around the work, from runs of their own, after each block as many as it has samples."""
     converged: bool
-    """Whether the median is known as well as the plan asks, from enough samples that do not drift."""
+    """Whether the median is known as well as the rule asks, from enough samples that do not drift."""
     states: tuple[Mapping[str, Any], ...] = ()
     """Of the machine, between blocks: ``after_samples`` and what the gauges read."""
 
@@ -226,7 +226,7 @@ class InFlight:
 
 def measure(
     subject: Subject,
-    plan: Plan,
+    rule: StoppingRule,
     *,
     clock: Clock = time.perf_counter,
     gauges: Callable[[], Mapping[str, Any]] = dict,
@@ -234,9 +234,9 @@ def measure(
     """Measure ``subject``: the first calls apart, then warm-up, then blocks of samples; ``gauges`` are read in between."""
     first = subject.sample().latency
     first_after_change = subject.sample().latency if subject.change_shape() else None
-    warm_up, settled = _warm_up(subject, plan, clock)
+    warm_up, settled = _warm_up(subject, rule, clock)
 
-    least = plan.min_samples or SAMPLES_ON_CPU
+    least = rule.min_samples or SAMPLES_ON_CPU
     samples: list[Sample] = []
     events: list[float] = []
     has_events = True
@@ -247,7 +247,7 @@ def measure(
         while True:
             samples.append(subject.sample())
             now = clock()
-            full = len(samples) >= plan.max_samples or now - began >= plan.max_seconds
+            full = len(samples) >= rule.max_samples or now - began >= rule.max_seconds
             if full or now - block_began >= BLOCK_SECONDS:
                 break
         while has_events and len(events) < len(samples):
@@ -258,7 +258,7 @@ def measure(
                 events.append(seconds)
         states.append({"after_samples": len(samples), **gauges()})
         latencies = [one.latency for one in samples]
-        converged = len(samples) >= least and is_precise(latencies, plan.precision) and steady(latencies)
+        converged = len(samples) >= least and is_precise(latencies, rule.precision) and steady(latencies)
         if converged or full:
             break
     return Measurement(
@@ -286,7 +286,7 @@ def _drift(samples: Sequence[float]) -> float:
     return statistics.median(samples[-half:]) / statistics.median(samples[:half]) - 1
 
 
-def _warm_up(subject: Subject, plan: Plan, clock: Clock) -> tuple[list[float], bool]:
+def _warm_up(subject: Subject, rule: StoppingRule, clock: Clock) -> tuple[list[float], bool]:
     """Every warm-up sample, and whether the last windows agreed. A window is a tenth of a second, or one longer sample."""
     taken: list[float] = []
     windows: list[float] = []
@@ -300,7 +300,7 @@ def _warm_up(subject: Subject, plan: Plan, clock: Clock) -> tuple[list[float], b
         windows.append(statistics.median(window))
         last, elapsed = windows[-WINDOWS:], clock() - began
         settled = len(last) == WINDOWS and max(last) <= (1 + AGREEMENT) * min(last)
-        if (settled and elapsed >= plan.warm_up_least) or elapsed >= plan.warm_up_most:
+        if (settled and elapsed >= rule.warm_up_least) or elapsed >= rule.warm_up_most:
             return taken, settled
 
 

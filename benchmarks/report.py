@@ -98,7 +98,7 @@ def comparison_text(report: CompareReport) -> Iterator[str]:
     found = report.comparison
     names = [literal(f"{side.file} on {side.engine}") for side in (report.a, report.b)]
     colour = {"faster": "green", "slower": "red"}.get(found.verdict, "yellow")
-    within = max(found.plan.margin, found.noise - 1)
+    within = max(found.rule.margin, found.noise - 1)
     verdicts = {"same": f"the same within {within:.1%} as", "undecided": "undecided against"}
     verdict = verdicts.get(found.verdict, f"{found.verdict} than")
     yield f"B, {names[1]}, is [{colour}]{verdict}[/] A, {names[0]}"
@@ -108,7 +108,7 @@ def comparison_text(report: CompareReport) -> Iterator[str]:
     )
 
 
-def atlas_table(report: SweepReport) -> Table:
+def sweep_table(report: SweepReport) -> Table:
     """A line per size, a column per batch: milliseconds for each image, and the megapixels a second."""
     cells = {Shape.parse(cell.shape): cell for cell in report.grid}
     batches = sorted({shape.batch for shape in cells})

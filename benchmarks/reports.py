@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from benchmarks.compare import ComparePlan, Comparison
-from benchmarks.measurement import Mode, Plan
+from benchmarks.compare import Comparison, RoundsRule
+from benchmarks.measurement import Mode, StoppingRule
 from benchmarks.memory import Memory
 from benchmarks.roofline import Ceiling, Limits
 from benchmarks.timing_statistics import Summary
@@ -251,7 +251,7 @@ class BenchReport(_Head):
     """``mimo bench``."""
 
     kind: Literal["bench"] = "bench"
-    plan: Plan
+    rule: StoppingRule
     ceilings: tuple[Ceiling, ...] = ()
     rows: tuple[Row, ...] = ()
 
@@ -260,16 +260,16 @@ class TableReport(_Head):
     """``mimo table``."""
 
     kind: Literal["table"] = "table"
-    plan: Plan
+    rule: StoppingRule
     ceilings: tuple[Ceiling, ...] = ()
     rows: tuple[NetworkRow, ...] = ()
 
 
 class SweepReport(_Head):
-    """``mimo sweep``. The kind is called ``atlas`` in schema 2."""
+    """``mimo sweep``."""
 
-    kind: Literal["atlas"] = "atlas"
-    plan: Plan
+    kind: Literal["sweep"] = "sweep"
+    rule: StoppingRule
     file: Name
     engine: Name
     sha256: str | None
@@ -283,14 +283,14 @@ class CompareReport(_Head):
     """``mimo compare``. Ratios are A's time over B's: above 1, B is faster."""
 
     kind: Literal["compare"] = "compare"
-    plan: ComparePlan
+    rule: RoundsRule
     a: Side
     b: Side
     comparison: Comparison
 
 
 Report = BenchReport | TableReport | SweepReport | CompareReport
-KINDS: Mapping[str, type[Report]] = {"bench": BenchReport, "table": TableReport, "atlas": SweepReport, "compare": CompareReport}
+KINDS: Mapping[str, type[Report]] = {"bench": BenchReport, "table": TableReport, "sweep": SweepReport, "compare": CompareReport}
 
 
 def states_of(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -12,9 +12,6 @@ from pydantic_core import ErrorDetails
 from benchmarks.reports import KINDS, SCHEMA, Report
 from mimo.errors import ArtifactError
 
-NAMES = {"bench": "bench", "compare": "compare", "sweep": "atlas", "table": "table"}
-"""The commands whose reports have a schema, and the ``kind`` that their files carry."""
-
 
 def read_report(path: Path) -> Report:
     """Read and check a report. Raises :class:`~mimo.errors.ArtifactError` when it is missing, damaged or of another schema."""
@@ -36,6 +33,7 @@ def read_report(path: Path) -> Report:
 
 def parse_report(content: Any) -> Report:
     """The report that JSON values are. Raises ``ValueError`` naming the path of what does not fit: ``rows[0].summary.n``."""
+    content = _as_now(content)
     kind = content.get("kind") if isinstance(content, dict) else None
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, got {_shown(content)}")
@@ -53,14 +51,29 @@ def parse_report(content: Any) -> Report:
 
 
 def report_schema(name: str) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of the reports of the command ``name``, one of :data:`NAMES`.
+    """The JSON schema (draft 2020-12) of the reports of the command ``name``, which is their kind.
 
     A schema says what each object holds. What several values owe each other (``summary.n`` is the number of samples, a row
     with a reason has no summary) is checked only when mimo reads a report.
     """
-    model = KINDS[NAMES[name]]
+    model = KINDS[name]
     schema = model.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": f"mimo {name}, schema {SCHEMA}"}
+
+
+def _as_now(content: Any) -> Any:
+    """``content`` by today's names: older files of schema 2 call a sweep an ``atlas``, and the stopping rule a ``plan``."""
+    if not isinstance(content, dict):
+        return content
+    found = dict(content)
+    if found.get("kind") == "atlas":
+        found["kind"] = "sweep"
+    if isinstance(found.get("comparison"), dict):
+        found["comparison"] = dict(found["comparison"])
+    for place in (found, found.get("comparison")):
+        if isinstance(place, dict) and "plan" in place and "rule" not in place:
+            place["rule"] = place.pop("plan")
+    return found
 
 
 def _said(error: ErrorDetails) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.bench import Job, head, standing
-from benchmarks.measurement import Latency, Measurement, Plan, measure
+from benchmarks.measurement import Latency, Measurement, StoppingRule, measure
 from benchmarks.memory import PeakMemory
 from benchmarks.reports import Cell, SweepReport
 from engines.runtimes.base import Engine
@@ -27,18 +27,18 @@ PHOTOGRAPH = (4000, 6000)
 """Height and width of the photograph of 24 megapixels for which a tile size is advised."""
 
 
-def atlas(
+def sweep(
     job: Job,
     shapes: Sequence[Shape],
     photographs: Sequence[Path],
-    plan: Plan,
+    rule: StoppingRule,
     *,
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SweepReport:
     """Measure ``job`` at ``shapes``, smallest first, in one engine; returns the report and rewrites ``json_out`` after each.
 
-    A shape whose single call would take longer than ``plan.max_seconds``, judged by the pixels of the one before, is not
+    A shape whose single call would take longer than ``rule.max_seconds``, judged by the pixels of the one before, is not
     run, and neither are shapes that the engine does not take: cells with their reason. Raises :class:`MimoError` when the
     engine cannot be opened.
     """
@@ -47,7 +47,7 @@ def atlas(
         sha256 = sha256_of(job.path)
         report = SweepReport(
             **head(ordered[-1]),
-            plan=plan,
+            rule=rule,
             file=job.path.name,
             engine=engine.name,
             sha256=sha256,
@@ -58,12 +58,12 @@ def atlas(
         rate = 0.0
         for shape in ordered:
             progress(f"{shape} on {engine.name}")
-            if rate * _pixels(shape) > plan.max_seconds:
+            if rate * _pixels(shape) > rule.max_seconds:
                 cells.append(
                     _cell(shape, reason=f"one call would take some {rate * _pixels(shape):.0f} s: raise --max-seconds")
                 )
             else:
-                cells.append(_measured(engine, job, shape, photographs, plan))
+                cells.append(_measured(engine, job, shape, photographs, rule))
                 rate = (cells[-1].median_seconds or 0.0) / _pixels(shape) or rate
             said = tuple(advice(cells, engine.context, job))
             report = report.model_copy(update={"grid": tuple(cells), "advice": said})
@@ -180,7 +180,7 @@ def _cost(ran: Mapping[Shape, Cost], shape: Shape) -> float:
     return seconds / _pixels(shape)
 
 
-def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path], plan: Plan) -> Cell:
+def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path], rule: StoppingRule) -> Cell:
     try:
         with PeakMemory(job.device) as peak:
             images = photograph_batch(photographs, shape)
@@ -189,7 +189,7 @@ def _measured(engine: Engine, job: Job, shape: Shape, photographs: Sequence[Path
                 peak.sample()
                 return {}
 
-            measured = measure(Latency(engine, images), plan.on(job.device), gauges=read)
+            measured = measure(Latency(engine, images), rule.on(job.device), gauges=read)
             memory = peak.result(engine.memory_bytes)
     except MimoError as error:
         return _cell(shape, reason=str(error))

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.bench import Ceilings, Job, head, measure_engine, not_run
 from benchmarks.cost import Work, work_of_module
 from benchmarks.fp16_range import psnr_in_fp16
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from benchmarks.networks import Network
 from benchmarks.reports import Fate, NetworkRow, Psnr, Published, Row, TableReport, Verified
 from engines.runtimes.base import Device, Engine, Images, Runtime
@@ -40,7 +40,7 @@ def table(
     networks: Sequence[Network],
     shape: Shape,
     photographs: Sequence[Path],
-    plan: Plan,
+    rule: StoppingRule,
     folder: Path,
     *,
     runtime: Runtime = "pytorch",
@@ -58,7 +58,7 @@ def table(
     """
     images = photograph_batch(photographs, shape)
     checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
-    report = TableReport(**head(shape), plan=plan)
+    report = TableReport(**head(shape), rule=rule)
     ceilings = Ceilings(progress)
     known: dict[str, Fate] = {}
     works: list[Work | None] = []
@@ -72,7 +72,7 @@ def table(
         if reason := network.takes(shape.height, shape.width):
             row = not_run(job, shape, reason)
         else:
-            row = measure_engine(partial(subject.open, job, shape), subject.standing, job, images, plan)
+            row = measure_engine(partial(subject.open, job, shape), subject.standing, job, images, rule)
         row = row.model_copy(update={"sha256": subject.sha256, "checkpoint_sha256": subject.sha256})
         work = work_of_module(subject.module, _fitting(network, shape))
         works.append(work)

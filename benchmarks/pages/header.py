@@ -102,8 +102,8 @@ def facts_in(report: Report) -> str:
         key: f"{html(one.file)}, {html(one.engine)}, {html(one.verified)}{_sha(one.sha256)}" for key, one in named.items()
     }
     shown = _entries({key: context[key] for key in _FIRST if key in context})
-    folded = _entries({key: value for key, value in context.items() if key not in _FIRST} | {"plan": asdict(report.plan)})
-    return f"{_list(artifacts | shown)}<details><summary>Versions, plan and the rest</summary>{_list(folded)}</details>"
+    folded = _entries({key: value for key, value in context.items() if key not in _FIRST} | {"rule": asdict(report.rule)})
+    return f"{_list(artifacts | shown)}<details><summary>Versions, rule and the rest</summary>{_list(folded)}</details>"
 
 
 def _entries(values: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.compare import ComparePlan, Comparison, Sampler, compare
+from benchmarks.compare import Comparison, RoundsRule, Sampler, compare
 from benchmarks.context import describe_machine
 from mimo.files import write_json
 
@@ -37,12 +37,12 @@ def product(size: int) -> Sampler:
 
 
 def compare_equals(
-    sample: Sampler, count: int, plan: ComparePlan, done: Callable[[Comparison], None] = lambda _: None
+    sample: Sampler, count: int, rule: RoundsRule, done: Callable[[Comparison], None] = lambda _: None
 ) -> list[Comparison]:
     """Compare ``sample`` with itself ``count`` times, each with a seed of its own; ``done`` hears of each."""
     found: list[Comparison] = []
     for seed in range(count):
-        found.append(compare(sample, sample, plan, seed=seed))
+        found.append(compare(sample, sample, rule, seed=seed))
         done(found[-1])
     return found
 
@@ -66,7 +66,7 @@ def main(
         interval = f"{one.ratio:.4f} ({one.low:.4f} to {one.high:.4f})"
         typer.echo(f"{one.verdict:<9} {interval}, noise {one.noise - 1:.2%}, {len(one.rounds)} rounds")
 
-    found = compare_equals(sample, comparisons, ComparePlan(), show)
+    found = compare_equals(sample, comparisons, RoundsRule(), show)
     false = count_false(found)
     typer.echo(f"false verdicts: {false} of {comparisons}; load {', '.join(map(str, context['load_average']))}")
     if json_out is not None:

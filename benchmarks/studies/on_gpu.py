@@ -22,7 +22,7 @@ import typer
 from benchmarks.bench import Ceilings, Job, head, jobs_for, measure_engine, measure_row, not_run, standing
 from benchmarks.context import describe_gpu
 from benchmarks.cost import work_of_module
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from benchmarks.reports import BenchReport, Row
 from engines.build import build_engine
 from engines.sample_images import list_photographs, photograph_batch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Step = Literal["tests", "speed", "table"]
 SHAPES = (Shape(1, 720, 1280), Shape(8, 720, 1280))
-PLAN = Plan(max_seconds=15, warm_up_most=5)
+RULE = StoppingRule(max_seconds=15, warm_up_most=5)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def speed(
     checkpoint = load_checkpoint(weights)
     images = photograph_batch(list_photographs(PHOTOGRAPHS), shape)
     work = work_of_module(checkpoint.build(), shape)
-    report = BenchReport(**head(shape), plan=PLAN)
+    report = BenchReport(**head(shape), rule=RULE)
     ceilings = Ceilings()
 
     def rows() -> Iterator[Row]:
@@ -89,14 +89,14 @@ def speed(
                 cuda_graph=way.cuda_graph,
             )
             try:
-                row = measure_engine(opening, partial(standing, job, checkpoint.sha256), job, images, PLAN)
+                row = measure_engine(opening, partial(standing, job, checkpoint.sha256), job, images, RULE)
             except RuntimeError as error:  # of torch.compile and of a capture: no class of ours
                 row = not_run(job, shape, str(error).split("\n", 1)[0])
             yield row.model_copy(update={"sha256": checkpoint.sha256, "checkpoint_sha256": checkpoint.sha256})
         for path in artifacts:
             for job in jobs_for(path):
                 if job.device == device:
-                    yield measure_row(job, images, PLAN)
+                    yield measure_row(job, images, RULE)
 
     for row in rows():
         rows_so_far = (*report.rows, ceilings.limited(row, work))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.compare import ComparePlan, compare
+from benchmarks.compare import RoundsRule, compare
 from benchmarks.reports import Report
 from benchmarks.schema import parse_report
 from benchmarks.timing_statistics import summarise
@@ -144,7 +144,7 @@ def _head(kind: str, *, gpu: bool = False) -> dict[str, Any]:
         "kind": kind,
         "made": "2026-11-22T19:00:00+00:00",
         "shape": "1x720x1280",
-        "plan": {
+        "rule": {
             "warm_up_least": 0.5,
             "warm_up_most": 10.0,
             "precision": 0.01,
@@ -275,7 +275,7 @@ def table_report() -> dict[str, Any]:
     return {**_head("table"), "ceilings": [CEILING], "rows": rows}
 
 
-def atlas_report() -> dict[str, Any]:
+def sweep_report() -> dict[str, Any]:
     """Five sizes and three batches; the largest does not fit."""
     grid = []
     for height, width in ((256, 256), (360, 640), (512, 512), (720, 1280), (1080, 1920)):
@@ -315,7 +315,7 @@ def atlas_report() -> dict[str, Any]:
         "compute": "fp32",
         "verified": "UNVERIFIED",
     }
-    return {**_head("atlas"), **what, "grid": grid, "advice": advice}
+    return {**_head("sweep"), **what, "grid": grid, "advice": advice}
 
 
 def compare_report(ratio: float = 1.12) -> dict[str, Any]:
@@ -325,7 +325,7 @@ def compare_report(ratio: float = 1.12) -> dict[str, Any]:
     def sampler(median: float) -> Callable[[], float]:
         return lambda: median * math.exp(source.gauss(0, 0.01))
 
-    comparison = compare(sampler(1.3), sampler(1.3 / ratio), ComparePlan(rounds_max=20))
+    comparison = compare(sampler(1.3), sampler(1.3 / ratio), RoundsRule(rounds_max=20))
     sides = {
         side: {
             "file": "mimo-unet.onnx",
@@ -342,7 +342,7 @@ def compare_report(ratio: float = 1.12) -> dict[str, Any]:
         }
         for side, engine, verified in (("a", "onnxruntime cpu fp32", "verified"), ("b", "openvino cpu fp32", "UNVERIFIED"))
     }
-    return {**_head("compare"), "plan": asdict(comparison.plan), **sides, "comparison": asdict(comparison)}
+    return {**_head("compare"), "rule": asdict(comparison.rule), **sides, "comparison": asdict(comparison)}
 
 
 def every_kind() -> dict[str, dict[str, Any]]:
@@ -351,6 +351,6 @@ def every_kind() -> dict[str, dict[str, Any]]:
         "bench": bench_report(),
         "gpu": bench_report(gpu=True),
         "table": table_report(),
-        "atlas": atlas_report(),
+        "sweep": sweep_report(),
         "compare": compare_report(),
     }

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.bench import Job, bench, compare_jobs, head, job_on, jobs_for, measured_row, side_of, speedup
-from benchmarks.compare import ComparePlan
-from benchmarks.measurement import Measurement, Mode, Plan
+from benchmarks.compare import RoundsRule
+from benchmarks.measurement import Measurement, Mode, StoppingRule
 from benchmarks.recorded import checked_as
 from benchmarks.report import bench_remarks, bench_table, comparison_text
 from benchmarks.reports import BenchReport, Psnr, Row, Verified
@@ -31,7 +31,7 @@ from mimo.spec import Shape
 from tests.tiny import WIDTH, Tiny
 
 SHAPE = Shape(1, 64, 96)
-QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
+QUICK = StoppingRule(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
 
 
 def row(
@@ -139,10 +139,10 @@ def test_rows_of_different_modes_are_not_compared() -> None:
 
 
 def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
-    plan = ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=1, max_seconds=0)
+    rule = RoundsRule(rounds_min=6, rounds_max=6, samples_per_block=1, max_seconds=0)
     said: list[str] = []
     jobs = Job(tiny.onnx, "onnxruntime", "cpu"), Job(tiny.onnx, "openvino", "cpu")
-    compared = compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), plan, progress=said.append)
+    compared = compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), rule, progress=said.append)
     report = compared.to_json()
     parse_report(report)
     assert (report["a"]["runtime"], report["b"]["runtime"]) == ("onnxruntime", "openvino")
@@ -156,7 +156,7 @@ def test_a_and_b_are_compared_and_reported(tiny: Tiny) -> None:
 def test_what_cannot_run_cannot_be_compared(tiny: Tiny) -> None:
     jobs = Job(tiny.onnx, "pytorch", "cpu"), Job(tiny.onnx, "openvino", "cpu")
     with pytest.raises(EngineUnavailable, match="takes a checkpoint only"):
-        compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), ComparePlan())
+        compare_jobs(*jobs, SHAPE, list_photographs(PHOTOGRAPHS), RoundsRule())
 
 
 def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_jobs_are_what_the_table_of_runtimes_gives(tiny: Tiny, monkeypatch: pyte
 def shown(rows: list[Row], *, sync: bool = True) -> str:
     console = Console(width=140, file=StringIO())
     with console.capture() as capture:
-        console.print(bench_table(BenchReport(**head(SHAPE), plan=QUICK, rows=tuple(rows)), sync=sync))
+        console.print(bench_table(BenchReport(**head(SHAPE), rule=QUICK, rows=tuple(rows)), sync=sync))
     return capture.get()
 
 

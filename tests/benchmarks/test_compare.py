@@ -18,7 +18,7 @@ import typer
 from scipy.signal import lfilter
 from typer.testing import CliRunner
 
-from benchmarks.compare import Block, ComparePlan, Comparison, Round, Sampler, compare, verdict_of
+from benchmarks.compare import Block, Comparison, Round, RoundsRule, Sampler, compare, verdict_of
 from benchmarks.studies.false_verdicts import compare_equals, count_false, main, product
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ Noise = Callable[[np.random.Generator, int], Floats]
 """A factor for each of a number of calls in a row."""
 
 CALLS = 2 * 40 * 4 * 6
-"""The longest comparison by the default plan: two runs, 40 rounds, 4 blocks, 6 calls."""
+"""The longest comparison by the default rule: two runs, 40 rounds, 4 blocks, 6 calls."""
 
 
 class Machine:
@@ -46,9 +46,9 @@ class Machine:
 
         return sample
 
-    def compare(self, a: float, b: float, plan: ComparePlan | None = None, seed: int = 0) -> Comparison:
-        plan = plan or ComparePlan()
-        return compare(self.engine("a", a), self.engine("b", b), plan, clock=lambda: self.now, seed=seed)
+    def compare(self, a: float, b: float, rule: RoundsRule | None = None, seed: int = 0) -> Comparison:
+        rule = rule or RoundsRule()
+        return compare(self.engine("a", a), self.engine("b", b), rule, clock=lambda: self.now, seed=seed)
 
 
 def jitter(random: np.random.Generator, calls: int) -> Floats:
@@ -132,7 +132,7 @@ def test_little_is_said_on_a_machine_whose_noise_is_larger_than_the_difference()
 
 def test_a_constant_machine_needs_no_more_than_the_fewest_rounds() -> None:
     machine = Machine(itertools.repeat(1.0))
-    found = machine.compare(2.0, 1.0, replace(ComparePlan(), max_seconds=1e9))
+    found = machine.compare(2.0, 1.0, replace(RoundsRule(), max_seconds=1e9))
     assert (found.ratio, found.low, found.high, found.noise) == (2.0, 2.0, 2.0, 1.0)
     assert (found.verdict, found.converged) == ("faster", True)
     assert len(found.rounds) == len(found.floor_rounds) == 12
@@ -161,7 +161,7 @@ def test_what_happens_while_b_runs_cannot_change_the_number_of_rounds() -> None:
 
 def test_a_is_compared_with_itself_first_and_blocks_alternate() -> None:
     machine = Machine(itertools.repeat(1.0))
-    found = machine.compare(0.2, 0.1, ComparePlan(rounds_min=10, rounds_max=10, samples_per_block=3))
+    found = machine.compare(0.2, 0.1, RoundsRule(rounds_min=10, rounds_max=10, samples_per_block=3))
     blocks = [machine.calls[start : start + 4] for start in range(0, len(machine.calls), 4)]
     assert all(len(set(block)) == 1 for block in blocks)
     names = "".join(block[0] for block in blocks)
@@ -184,7 +184,7 @@ def test_samples_stand_with_the_engine_and_in_the_order_measured() -> None:
 
         return sample
 
-    found = compare(engine("a"), engine("b"), ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=2), clock=lambda: 0.0)
+    found = compare(engine("a"), engine("b"), RoundsRule(rounds_min=6, rounds_max=6, samples_per_block=2), clock=lambda: 0.0)
     calls = iter(taken[6 * 4 * 3 :])
     for one in found.rounds:
         firsts = {"A": iter(one.discarded_seconds[:2]), "B": iter(one.discarded_seconds[2:])}
@@ -226,7 +226,7 @@ def test_the_noise_floor_is_at_least_what_was_found_between_equals() -> None:
     below = 0
     for seed in range(20):
         noise = bursts(np.random.default_rng(seed), CALLS).tolist()
-        found = Machine(iter(noise)).compare(1e-3, 1e-3, ComparePlan(rounds_min=6, rounds_max=6), seed=seed)
+        found = Machine(iter(noise)).compare(1e-3, 1e-3, RoundsRule(rounds_min=6, rounds_max=6), seed=seed)
         ratios = [one.log_ratio for one in found.floor_rounds]
         below += median(ratios) < 0
         assert abs(median(ratios)) <= math.log(found.noise) <= max(map(abs, ratios))
@@ -251,27 +251,27 @@ def test_the_noise_floor_is_at_least_what_was_found_between_equals() -> None:
     ],
 )
 def test_the_verdict(ratio: float, low: float, high: float, noise: float, verdict: str) -> None:
-    found = Comparison.of(ComparePlan(margin=0.01), (), (), ratio=ratio, low=low, high=high, noise=noise)
+    found = Comparison.of(RoundsRule(margin=0.01), (), (), ratio=ratio, low=low, high=high, noise=noise)
     assert found.verdict == verdict_of(ratio, low, high, noise, 0.01) == verdict
 
 
 @pytest.mark.parametrize(("low", "high", "converged"), [(1.99, 2.01, True), (1.97, 2.01, False), (1.99, 2.03, False)])
 def test_converged_is_within_the_margin_both_ways(low: float, high: float, converged: bool) -> None:
-    assert Comparison.of(ComparePlan(margin=0.01), (), (), ratio=2.0, low=low, high=high, noise=1.0).converged is converged
+    assert Comparison.of(RoundsRule(margin=0.01), (), (), ratio=2.0, low=low, high=high, noise=1.0).converged is converged
 
 
 def test_time_that_is_up_ends_it_after_the_fewest_rounds() -> None:
     noise = bursts(np.random.default_rng(0), CALLS).tolist()
-    whole = Machine(iter(noise)).compare(1e-3, 1e-3, ComparePlan(max_seconds=1e9))
+    whole = Machine(iter(noise)).compare(1e-3, 1e-3, RoundsRule(max_seconds=1e9))
     assert len(whole.rounds) == len(whole.floor_rounds) == 39
-    none = Machine(iter(noise)).compare(1e-3, 1e-3, ComparePlan(max_seconds=0))
+    none = Machine(iter(noise)).compare(1e-3, 1e-3, RoundsRule(max_seconds=0))
     assert len(none.rounds) == len(none.floor_rounds) == 12
     machine = Machine(iter(noise))
-    some = machine.compare(1e-3, 1e-3, ComparePlan(max_seconds=1.2))
+    some = machine.compare(1e-3, 1e-3, RoundsRule(max_seconds=1.2))
     assert 12 < len(some.rounds) <= len(some.floor_rounds) < 40
     assert 1.1 < machine.now < 1.3
     # The floor takes no more than half the time, so that there is some for B; one that is much slower still gets its rounds.
-    slow = Machine(iter(noise)).compare(1e-3, 10e-3, ComparePlan(max_seconds=1.2))
+    slow = Machine(iter(noise)).compare(1e-3, 10e-3, RoundsRule(max_seconds=1.2))
     assert len(slow.rounds) == 12 < len(slow.floor_rounds)
 
 
@@ -284,8 +284,8 @@ def test_the_same_seed_gives_the_same_answer() -> None:
 
 def test_progress_says_what_is_under_way() -> None:
     said: list[str] = []
-    plan = ComparePlan(rounds_min=6, rounds_max=6)
-    compare(lambda: 1.0, lambda: 1.0, plan, clock=lambda: 0.0, progress=said.append)
+    rule = RoundsRule(rounds_min=6, rounds_max=6)
+    compare(lambda: 1.0, lambda: 1.0, rule, clock=lambda: 0.0, progress=said.append)
     assert said[0] == "A against itself, round 1 of 6"
     assert said[-1] == "A against B, round 6 of 6"
     assert len(said) == 12
@@ -294,7 +294,7 @@ def test_progress_says_what_is_under_way() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
 def test_a_sample_that_is_no_time(seconds: float) -> None:
     with pytest.raises(ValueError, match="takes some time"):
-        compare(lambda: 1.0, lambda: seconds, ComparePlan(), clock=lambda: 0.0)
+        compare(lambda: 1.0, lambda: seconds, RoundsRule(), clock=lambda: 0.0)
 
 
 def test_what_an_engine_raises_passes_through() -> None:
@@ -302,21 +302,21 @@ def test_what_an_engine_raises_passes_through() -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        compare(lambda: 1.0, broken, ComparePlan(), clock=lambda: 0.0)
+        compare(lambda: 1.0, broken, RoundsRule(), clock=lambda: 0.0)
 
 
 @pytest.mark.parametrize("wrong", [{"rounds_min": 5}, {"rounds_max": 11}, {"samples_per_block": 0}, {"margin": 0.0}])
 def test_plans_without_a_verdict(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"rounds|comparison"):
-        replace(ComparePlan(), **wrong)  # type: ignore[arg-type]
+        replace(RoundsRule(), **wrong)  # type: ignore[arg-type]
 
 
 def test_the_json_has_the_verdict_and_every_sample() -> None:
     found = Machine(iter(jitter(np.random.default_rng(0), CALLS).tolist())).compare(1.1e-3, 1e-3)
     content = json.loads(json.dumps(asdict(found), allow_nan=False))
-    assert list(content) == ["verdict", "ratio", "low", "high", "noise", "converged", "plan", "rounds", "floor_rounds"]
+    assert list(content) == ["verdict", "ratio", "low", "high", "noise", "converged", "rule", "rounds", "floor_rounds"]
     assert content["verdict"] == found.verdict == "faster"
-    assert content["plan"]["margin"] == 0.01
+    assert content["rule"]["margin"] == 0.01
     assert len(content["rounds"]) == len(found.rounds)
     first = content["rounds"][0]
     assert set(first) == {"order", "log_ratio", "a_seconds", "b_seconds", "discarded_seconds"}
@@ -329,9 +329,9 @@ def test_the_json_has_the_verdict_and_every_sample() -> None:
 
 def test_real_equals_are_compared_again_and_again() -> None:
     """How often this finds a difference is for the command to say on a machine of one's own, not for a test."""
-    plan = ComparePlan(rounds_min=6, rounds_max=6, samples_per_block=1)
+    rule = RoundsRule(rounds_min=6, rounds_max=6, samples_per_block=1)
     heard: list[Comparison] = []
-    found = compare_equals(product(8), 3, plan, heard.append)
+    found = compare_equals(product(8), 3, rule, heard.append)
     assert found == heard
     assert len({one.ratio for one in found}) == 3
     assert all(0 < sample < 1 for one in found for pair in one.rounds for block in pair.a_seconds for sample in block)
@@ -352,4 +352,4 @@ def test_the_command_writes_every_sample(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "samples"), [(0.001, 5), (0.2, 5), (0.4, 2), (0.6, 1), (30.0, 1)])
 def test_slow_calls_make_short_blocks(seconds: float, samples: int) -> None:
-    assert ComparePlan().for_calls(seconds).samples_per_block == samples
+    assert RoundsRule().for_calls(seconds).samples_per_block == samples

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.bench import Job, compare_jobs
-from benchmarks.compare import ComparePlan
+from benchmarks.compare import RoundsRule
 from engines.sample_images import list_photographs
 from mimo.bundled import PHOTOGRAPHS
 from mimo.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -55,7 +55,7 @@ def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
         Job(shallow, "pytorch", "cpu"),
         SHAPE,
         list_photographs(PHOTOGRAPHS),
-        ComparePlan(rounds_min=6, rounds_max=12, samples_per_block=3, max_seconds=20),
+        RoundsRule(rounds_min=6, rounds_max=12, samples_per_block=3, max_seconds=20),
     )
     after = independent_ratio(networks[0], networks[1])
     found = report.comparison

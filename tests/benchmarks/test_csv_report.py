@@ -12,11 +12,11 @@ import pytest
 from benchmarks.csv_report import report_csv
 from tests.benchmarks.reports import (
     HOSTILE,
-    atlas_report,
     bench_report,
     compare_report,
     every_kind,
     row,
+    sweep_report,
     table_report,
     typed,
     unmeasured,
@@ -68,8 +68,8 @@ def test_a_table_has_the_published_numbers_in_columns_of_their_own() -> None:
     assert found[-1]["published_sync_s"] == ""
 
 
-def test_an_atlas_has_a_line_for_each_cell() -> None:
-    report = atlas_report()
+def test_a_sweep_has_a_line_for_each_cell() -> None:
+    report = sweep_report()
     found = lines(report)
     assert len(found) == 15
     assert [f"{line['batch']}x{line['height']}x{line['width']}" for line in found] == [cell["shape"] for cell in report["grid"]]

@@ -18,7 +18,7 @@ from benchmarks.measurement import (
     InFlight,
     Latency,
     Measurement,
-    Plan,
+    StoppingRule,
     measure,
     steady,
 )
@@ -27,7 +27,7 @@ from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 
 IMAGES: Images = np.zeros((1, 3, 64, 96), np.float32)
-PLAN = Plan(min_samples=20, max_seconds=60)
+RULE = StoppingRule(min_samples=20, max_seconds=60)
 
 
 class Timeline:
@@ -91,12 +91,12 @@ ONLY_ONE = ShapeRange(Shape(1, 64, 96), Shape(1, 64, 96), Shape(1, 64, 96))
 
 
 def run(
-    durations: Iterator[float], plan: Plan = PLAN, *, gauges: Callable[[], Mapping[str, Any]] = dict
+    durations: Iterator[float], rule: StoppingRule = RULE, *, gauges: Callable[[], Mapping[str, Any]] = dict
 ) -> tuple[Measurement, AsynchronousEngine]:
     """On an engine for one shape, so that ``durations`` are: the first call, the warm-up, the samples."""
     timeline = Timeline()
     engine = Processor(timeline, durations, shapes=ONLY_ONE)
-    return measure(Latency(engine, IMAGES, timeline), plan, clock=timeline, gauges=gauges), engine
+    return measure(Latency(engine, IMAGES, timeline), rule, clock=timeline, gauges=gauges), engine
 
 
 def noise(seed: int, spread: float = 0.02, level: float = 0.02) -> Iterator[float]:
@@ -118,7 +118,7 @@ def test_work_left_over_by_a_caller_is_not_counted() -> None:
     timeline = Timeline()
     engine = Processor(timeline, chain([50.0], repeat(0.1)), shapes=ONLY_ONE)
     engine.launcher(IMAGES)()
-    assert measure(Latency(engine, IMAGES, timeline), PLAN, clock=timeline).first == pytest.approx(0.1)
+    assert measure(Latency(engine, IMAGES, timeline), RULE, clock=timeline).first == pytest.approx(0.1)
 
 
 def test_a_constant_is_known_at_once() -> None:
@@ -132,13 +132,13 @@ def test_a_constant_is_known_at_once() -> None:
 
 
 def test_the_least_samples_are_taken_even_of_a_constant() -> None:
-    assert 100 <= run(repeat(0.02), Plan(min_samples=100))[0].n <= 127
-    assert run(repeat(2.0), Plan(min_samples=20, max_seconds=1000))[0].n == 20
+    assert 100 <= run(repeat(0.02), StoppingRule(min_samples=100))[0].n <= 127
+    assert run(repeat(2.0), StoppingRule(min_samples=20, max_seconds=1000))[0].n == 20
 
 
 def test_noise_takes_as_many_samples_as_the_interval_needs() -> None:
     still, _ = run(noise(1, spread=0.01))
-    loud, _ = run(noise(1, spread=0.08), Plan(max_seconds=1000))
+    loud, _ = run(noise(1, spread=0.08), StoppingRule(max_seconds=1000))
     assert still.converged
     assert loud.converged
     assert still.n < loud.n
@@ -150,18 +150,18 @@ def test_noise_takes_as_many_samples_as_the_interval_needs() -> None:
 
 
 def test_what_does_not_converge_ends_in_time_and_says_so() -> None:
-    measured, _ = run(noise(2, spread=0.5), Plan(max_seconds=3))
+    measured, _ = run(noise(2, spread=0.5), StoppingRule(max_seconds=3))
     assert not measured.converged
     assert sum(measured.synchronised) == pytest.approx(3, abs=0.1)
-    slow, _ = run(repeat(40.0), Plan(max_seconds=60))
+    slow, _ = run(repeat(40.0), StoppingRule(max_seconds=60))
     assert (slow.n, slow.converged) == (2, False)
-    single, _ = run(repeat(100.0), Plan(max_seconds=60))
+    single, _ = run(repeat(100.0), StoppingRule(max_seconds=60))
     assert (single.n, single.converged) == (1, False)
 
 
 def test_a_drift_is_never_called_converged() -> None:
     rising = (0.02 * (1 + 0.0005 * step) for step in range(10**6))
-    measured, _ = run(rising, Plan(min_samples=200, max_seconds=20))
+    measured, _ = run(rising, StoppingRule(min_samples=200, max_seconds=20))
     assert not measured.converged
     assert measured.drift > 0.02
     # The median of so many samples is known well: the halves tell what it does not.
@@ -169,7 +169,7 @@ def test_a_drift_is_never_called_converged() -> None:
 
 
 def test_throttling_half_way_is_never_called_converged() -> None:
-    measured, _ = run(chain(repeat(0.02, 500), repeat(0.03)), Plan(min_samples=1000, max_seconds=20))
+    measured, _ = run(chain(repeat(0.02, 500), repeat(0.03)), StoppingRule(min_samples=1000, max_seconds=20))
     assert not measured.converged
     assert measured.drift > 0.02
     assert {round(sample, 6) for sample in measured.synchronised} == {0.02, 0.03}
@@ -178,14 +178,14 @@ def test_throttling_half_way_is_never_called_converged() -> None:
 def test_two_modes_are_both_kept_and_the_interval_spans_them() -> None:
     draw = random.Random(3)
     modes = (draw.choice((0.020, 0.024)) for _ in repeat(None))
-    measured, _ = run(modes, Plan(max_seconds=5))
+    measured, _ = run(modes, StoppingRule(max_seconds=5))
     assert {round(sample, 6) for sample in measured.synchronised} == {0.020, 0.024}
     assert not measured.converged
     assert (measured.summary.median_low, measured.summary.median_high) == pytest.approx((0.020, 0.024))
 
 
 def test_one_outlier_is_counted_shown_and_does_not_move_the_median() -> None:
-    measured, _ = run(chain(repeat(0.125, 15), [7.0], repeat(0.125)), Plan(min_samples=40))
+    measured, _ = run(chain(repeat(0.125, 15), [7.0], repeat(0.125)), StoppingRule(min_samples=40))
     assert measured.summary.outliers == 1
     assert measured.summary.maximum == 7.0
     assert 7.0 in measured.synchronised
@@ -215,7 +215,7 @@ def test_the_warm_up_lasts_half_a_second_at_least_and_ten_at_most() -> None:
     restless, _ = run(cycle([0.125, 0.25]))
     assert not restless.settled
     assert sum(restless.warm_up) == pytest.approx(10, abs=0.2)
-    slow, _ = run(repeat(30.0), Plan(max_seconds=0))
+    slow, _ = run(repeat(30.0), StoppingRule(max_seconds=0))
     assert (len(slow.warm_up), slow.settled) == (1, False)
 
 
@@ -230,7 +230,7 @@ def test_short_samples_are_warmed_up_in_windows_not_one_by_one() -> None:
 def test_the_first_call_after_a_change_of_shape_is_reported_on_its_own() -> None:
     timeline = Timeline()
     engine = Processor(timeline, chain([9.0, 1.5, 4.0], repeat(0.1)))
-    measured = measure(Latency(engine, IMAGES, timeline), PLAN, clock=timeline)
+    measured = measure(Latency(engine, IMAGES, timeline), RULE, clock=timeline)
     assert engine.uploads == [(1, 3, 64, 96), (1, 3, 32, 48), (1, 3, 64, 96)]
     assert (measured.first, measured.first_after_change) == (9.0, 4.0)
     assert max(*measured.warm_up, *measured.synchronised) == pytest.approx(0.1)
@@ -246,7 +246,7 @@ def test_an_engine_with_a_profile_is_changed_to_a_shape_that_it_takes() -> None:
     timeline = Timeline()
     profile = ShapeRange(Shape(1, 48, 48), Shape(1, 64, 96), Shape(4, 64, 96))
     engine = Processor(timeline, repeat(0.1), shapes=profile)
-    measure(Latency(engine, IMAGES, timeline), PLAN, clock=timeline)
+    measure(Latency(engine, IMAGES, timeline), RULE, clock=timeline)
     assert engine.uploads[1] == (1, 3, 48, 48)
 
 
@@ -258,7 +258,7 @@ def test_the_machine_is_looked_at_between_blocks_and_never_inside_a_sample() -> 
         timeline.now += 1.0
         return {"celsius": 60}
 
-    measured = measure(Latency(engine, IMAGES, timeline), Plan(), clock=timeline, gauges=look)
+    measured = measure(Latency(engine, IMAGES, timeline), StoppingRule(), clock=timeline, gauges=look)
     assert measured.synchronised == pytest.approx([0.1] * measured.n)
     assert [state["after_samples"] for state in measured.states] == pytest.approx([0, 5, 10, 15, 20], abs=4)
     assert measured.states[-1]["after_samples"] == measured.n
@@ -268,7 +268,7 @@ def test_the_machine_is_looked_at_between_blocks_and_never_inside_a_sample() -> 
 def test_events_are_as_many_runs_of_their_own() -> None:
     timeline = Timeline()
     engine = AsynchronousEngine(timeline, repeat(0.25), shapes=ONLY_ONE)
-    measured = measure(Latency(engine, IMAGES, timeline), Plan(max_seconds=20), clock=timeline)
+    measured = measure(Latency(engine, IMAGES, timeline), StoppingRule(max_seconds=20), clock=timeline)
     assert measured.events == pytest.approx([0.25] * measured.n)
     assert measured.n == 20
     assert measured.synchronised == pytest.approx([0.25] * measured.n)
@@ -291,7 +291,7 @@ def test_what_runs_before_a_sample_is_not_in_it() -> None:
         timeline.now += 3.0
         emptied.append(timeline.now)
 
-    measured = measure(Latency(engine, IMAGES, timeline, before=empty), Plan(max_seconds=30), clock=timeline)
+    measured = measure(Latency(engine, IMAGES, timeline, before=empty), StoppingRule(max_seconds=30), clock=timeline)
     assert measured.synchronised == pytest.approx([0.1] * measured.n)
     assert len(emptied) == 1 + len(measured.warm_up) + measured.n
 
@@ -300,7 +300,7 @@ def test_end_to_end_holds_the_copies_and_takes_any_size() -> None:
     timeline = Timeline()
     engine = Processor(timeline, repeat(0.1))
     odd: Images = np.zeros((1, 3, 61, 93), np.float32)
-    measured = measure(EndToEnd(engine, odd, timeline), Plan(max_seconds=30), clock=timeline)
+    measured = measure(EndToEnd(engine, odd, timeline), StoppingRule(max_seconds=30), clock=timeline)
     assert measured.synchronised == pytest.approx([AsynchronousEngine.UPLOAD + 0.1] * measured.n)
     assert measured.enqueued == ()
     assert engine.seen[0] == Shape(1, 64, 96)
@@ -311,7 +311,7 @@ def test_end_to_end_holds_the_copies_and_takes_any_size() -> None:
 def test_throughput_keeps_the_device_busy_and_divides_by_the_runs() -> None:
     timeline = Timeline()
     engine = AsynchronousEngine(timeline, repeat(0.1))
-    measured = measure(InFlight([engine], IMAGES, 4, timeline), PLAN, clock=timeline)
+    measured = measure(InFlight([engine], IMAGES, 4, timeline), RULE, clock=timeline)
     # Four enqueued at once: the device goes from one to the next, and only the host's first millisecond is hidden.
     assert measured.synchronised == pytest.approx([0.1] * measured.n, rel=1e-3)
     assert engine.launches == 4 * (1 + len(measured.warm_up) + measured.n)
@@ -345,7 +345,7 @@ def test_a_sleep_of_known_length_is_measured_on_the_real_clock() -> None:
         def launcher(self, images: Images) -> Callable[[], None]:
             return lambda: time.sleep(0.2)
 
-    measured = measure(Latency(Sleeper(lambda images: images, context=0), IMAGES), Plan(warm_up_most=0, max_seconds=2))
+    measured = measure(Latency(Sleeper(lambda images: images, context=0), IMAGES), StoppingRule(warm_up_most=0, max_seconds=2))
     # The smallest: a loaded machine wakes a sleeper late, and never early.
     assert measured.summary.minimum == pytest.approx(0.2, rel=0.01)
 
@@ -365,14 +365,14 @@ def test_a_kernel_agrees_with_the_clock_of_the_thread() -> None:
             return launch
 
     subject = Latency(Kernel(lambda images: images, context=0), IMAGES)
-    measured = measure(subject, Plan(warm_up_most=0.5, min_samples=200, max_seconds=2))
+    measured = measure(subject, StoppingRule(warm_up_most=0.5, min_samples=200, max_seconds=2))
     # Where the scheduler took the processor away in between, the two must differ: most runs are too short for that.
     ratios = sorted(whole / own for whole, own in zip(measured.synchronised, spent[-measured.n :], strict=True))
     assert ratios[len(ratios) // 4] == pytest.approx(1, abs=0.01)
 
 
 def test_a_block_is_long_enough_to_be_worth_a_look() -> None:
-    measured, _ = run(repeat(0.01), Plan(min_samples=100))
+    measured, _ = run(repeat(0.01), StoppingRule(min_samples=100))
     after = [state["after_samples"] for state in measured.states]
     steps = np.diff(after)
     assert min(steps) >= BLOCK_SECONDS / 0.01 - 1

@@ -16,12 +16,12 @@ from benchmarks.pages.quantities import digits, duration, html, size, unit_for
 from mimo.errors import OutputError
 from tests.benchmarks.reports import (
     HOSTILE,
-    atlas_report,
     bench_report,
     compare_report,
     every_kind,
     row,
     states,
+    sweep_report,
     table_report,
     typed,
     unmeasured,
@@ -95,7 +95,7 @@ def test_nothing_comes_from_outside(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_are_xml_with_a_title_and_a_description(kind: str) -> None:
     found = pictures(page_of(KINDS[kind]))
-    assert found or kind == "atlas", "whose maps are tables"
+    assert found or kind == "sweep", "whose maps are tables"
     for picture in found:
         if picture.get("aria-hidden") == "true":
             continue
@@ -244,9 +244,9 @@ def test_totals_since_the_machine_started_begin_at_the_measurement() -> None:
     assert "815" not in text
 
 
-@pytest.mark.parametrize("kind", ["bench", "table", "atlas", "compare"])
+@pytest.mark.parametrize("kind", ["bench", "table", "sweep", "compare"])
 def test_hostile_names_are_shown_and_do_nothing(kind: str, tmp_path: Path) -> None:
-    report = {"bench": bench_report, "table": table_report, "atlas": atlas_report, "compare": compare_report}[kind]()
+    report = {"bench": bench_report, "table": table_report, "sweep": sweep_report, "compare": compare_report}[kind]()
     for one in [*report.get("rows", ()), report.get("a", report), report]:
         for name in ("file", "engine", "reason", "network", "way"):
             if one.get(name) is not None:
@@ -254,7 +254,7 @@ def test_hostile_names_are_shown_and_do_nothing(kind: str, tmp_path: Path) -> No
     report["context"]["cpu"] = report["context"]["tools"]["torch"] = HOSTILE
     for cell in report.get("grid", ()):
         cell["reason"] = cell["reason"] and HOSTILE
-    if kind == "atlas":
+    if kind == "sweep":
         report["advice"] = [HOSTILE]
     write_page(tmp_path / "page.html", typed(report))
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -327,8 +327,8 @@ def test_a_network_measured_at_another_shape_says_so() -> None:
     assert '<span class="fate">too &lt;large&gt;</span>' in page
 
 
-def test_an_atlas_shows_numbers_in_its_cells() -> None:
-    report = atlas_report()
+def test_a_sweep_shows_numbers_in_its_cells() -> None:
+    report = sweep_report()
     text, page = read(report), page_of(report)
     for cell in report["grid"]:
         if cell["reason"] is None:

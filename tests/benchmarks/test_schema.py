@@ -42,6 +42,19 @@ def without_null_defaults(written: Any, read: Any) -> Any:
     return written
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_report_that_calls_the_rule_a_plan_and_a_sweep_an_atlas_is_still_read(name: str) -> None:
+    older = copy.deepcopy(KINDS[name])
+    older["plan"] = older.pop("rule")
+    if "comparison" in older:
+        older["comparison"]["plan"] = older["comparison"].pop("rule")
+    older["kind"] = {"sweep": "atlas"}.get(older["kind"], older["kind"])
+    assert parse_report(older) == parse_report(KINDS[name])
+    older["rule"] = older["plan"]
+    with pytest.raises(ValueError, match="plan: not known"):
+        parse_report(older)
+
+
 def test_a_report_without_rows_yet_fits() -> None:
     assert parse_report(bench_report([])).kind == "bench"
 
@@ -98,9 +111,9 @@ def _drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
         ("table", _drop("rows", 0, "network"), r"rows\[0\].network: missing"),
         ("table", _set("rows", 0, "published", "psnr", to=None), r"rows\[0\].published.psnr: expected a number"),
         ("table", _drop("rows", 0, "export", "fp16"), r"rows\[0\].export.fp16: missing"),
-        ("atlas", _set("grid", 0, "median_seconds", to=None), r"grid\[0\].median_seconds: expected null beside"),
-        ("atlas", _set("grid", 0, "reason", to="no memory"), r"grid\[0\].median_seconds: expected null beside"),
-        ("atlas", _set("advice", 0, to=3), r"advice\[0\]: expected a string"),
+        ("sweep", _set("grid", 0, "median_seconds", to=None), r"grid\[0\].median_seconds: expected null beside"),
+        ("sweep", _set("grid", 0, "reason", to="no memory"), r"grid\[0\].median_seconds: expected null beside"),
+        ("sweep", _set("advice", 0, to=3), r"advice\[0\]: expected a string"),
         ("compare", _set("comparison", "verdict", to="better"), "comparison.verdict: expected 'faster'"),
         ("compare", _drop("b", "engine"), "b.engine: missing"),
         ("compare", _set("comparison", "rounds", 0, "order", to="AABB"), r"comparison.rounds\[0\].order"),

@@ -1,8 +1,9 @@
-"""The atlas: what is measured in which order, what is left out and why, and what it advises."""
+"""A sweep: what is measured in which order, what is left out and why, and what it advises."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.bench import Job
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from benchmarks.reports import Cell
 from benchmarks.schema import parse_report
-from benchmarks.sweep import advice, atlas
+from benchmarks.sweep import advice, sweep
 from engines.runtimes.base import Images, check_images
 from engines.sample_images import list_photographs
 from mimo.bundled import PHOTOGRAPHS
@@ -23,12 +24,12 @@ from mimo.spec import WHOLE_IMAGE, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 from tests.tiny import Tiny
 
-QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=1, max_samples=3, max_seconds=20)
+QUICK = StoppingRule(warm_up_least=0, warm_up_most=0, min_samples=1, max_samples=3, max_seconds=20)
 JOB = Job(Path("a.onnx"), "onnxruntime", "cpu")
 
 
 def sweep_json(*arguments: Any, **options: Any) -> dict[str, Any]:
-    return atlas(*arguments, **options).to_json()
+    return sweep(*arguments, **options).to_json()
 
 
 class Launching(FakeEngine):
@@ -55,15 +56,15 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Launching:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    (tmp_path / "a.onnx").write_bytes(b"a")
+def job(tmp_path: Path, tiny: Tiny) -> Job:
+    shutil.copyfile(tiny.onnx, tmp_path / "a.onnx")
     return Job(tmp_path / "a.onnx", "onnxruntime", "cpu")
 
 
 def test_smallest_first_each_once_and_on_disk_after_each(
     engine: Launching, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, on_disk = tmp_path / "atlas.json", []
+    written, on_disk = tmp_path / "sweep.json", []
 
     def writing(path: Path, content: Mapping[str, Any]) -> None:
         write_json(path, content)
@@ -110,13 +111,13 @@ def test_nothing_measured_is_nothing_advised(engine: Launching, job: Job) -> Non
 def test_a_shape_that_would_take_too_long_is_not_run(engine: Launching, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {"1x32x32": 8.0, "1x64x64": 20.0}  # the second is faster per pixel than the first predicts
 
-    def measured(engine: Any, job: Any, shape: Shape, photographs: Any, plan: Plan) -> Cell:
+    def measured(engine: Any, job: Any, shape: Shape, photographs: Any, rule: StoppingRule) -> Cell:
         return cell(str(shape), taken.get(str(shape)))
 
     monkeypatch.setattr("benchmarks.sweep._measured", measured)
     # Predicted from the one before: 4 * 8 = 32 s; then 20 / 4096 s a pixel, which is 45 s for 96x96 and 80 s for the last.
     shapes = [Shape(1, 32, 32), Shape(1, 64, 64), Shape(1, 96, 96), Shape(2, 64, 128)]
-    report = sweep_json(job, shapes, [], Plan(max_seconds=40))
+    report = sweep_json(job, shapes, [], StoppingRule(max_seconds=40))
     parse_report(report)
     assert [one["median_seconds"] for one in report["grid"]] == [8.0, 20.0, None, None]
     assert [one["reason"] for one in report["grid"][2:]] == [
@@ -124,13 +125,13 @@ def test_a_shape_that_would_take_too_long_is_not_run(engine: Launching, job: Job
         "one call would take some 80 s: raise --max-seconds",
     ]
     # One that fails in between predicts nothing, and what came before it still does.
-    report = sweep_json(job, [*shapes, Shape(1, 64, 68)], [], Plan(max_seconds=40))
+    report = sweep_json(job, [*shapes, Shape(1, 64, 68)], [], StoppingRule(max_seconds=40))
     assert [one["reason"] for one in report["grid"][2:]] == [
         "out of memory",
         "one call would take some 45 s: raise --max-seconds",
         "one call would take some 80 s: raise --max-seconds",
     ]
-    slow = sweep_json(job, shapes, [], Plan(max_seconds=31))
+    slow = sweep_json(job, shapes, [], StoppingRule(max_seconds=31))
     assert [one["reason"] is None for one in slow["grid"]] == [True, False, False, False]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import table as module
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from benchmarks.networks import Network
 from benchmarks.reports import NetworkRow
 from benchmarks.roofline import Ceiling
@@ -33,7 +33,7 @@ from mimo.spec import ModelSpec, Shape, ShapeRange
 from tests.fake_engine import FakeEngine
 
 SHAPE = Shape(1, 64, 64)
-QUICK = Plan(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
+QUICK = StoppingRule(warm_up_least=0, warm_up_most=0, min_samples=2, max_seconds=0)
 PHOTOS = list_photographs(PHOTOGRAPHS)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.context import describe_gpu
-from benchmarks.measurement import Latency, Plan, measure
+from benchmarks.measurement import Latency, StoppingRule, measure
 from engines.runtimes.base import Engine
 from engines.runtimes.cuda import Bindings, open_cuda
 from engines.runtimes.opening import open_engine
@@ -82,7 +82,7 @@ def test_tensorrt_rtx(engine_file: Path, reference: Engine, bindings: Bindings, 
 def test_the_asynchronous_time_is_not_the_latency(tiny: Tiny) -> None:
     with open_engine(tiny.checkpoint, device="cuda") as engine:
         images = photograph_batch(list_photographs(PHOTOGRAPHS), Shape(4, 720, 1280))
-        measured = measure(Latency(engine, images), Plan(max_seconds=2.0))
+        measured = measure(Latency(engine, images), StoppingRule(max_seconds=2.0))
     assert measured.summary_events is not None
     assert measured.summary_enqueued is not None
     assert measured.summary_enqueued.median < measured.median

@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 from benchmarks import bench
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from benchmarks.roofline import Ceiling
 from benchmarks.schema import parse_report
 from benchmarks.studies import on_gpu
@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return Ceiling("a", device, compute, 1e12, 1e10, "made up")
 
     monkeypatch.setattr(bench, "measure_ceiling", ceiling)
-    monkeypatch.setattr(on_gpu, "PLAN", Plan(warm_up_most=0, max_seconds=0))
+    monkeypatch.setattr(on_gpu, "RULE", StoppingRule(warm_up_most=0, max_seconds=0))
 
 
 @pytest.mark.parametrize("bf16", [True, False])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import cli
 from benchmarks.bench import Job, jobs_for, measure_row
 from benchmarks.context import PACKAGES
-from benchmarks.measurement import Plan
+from benchmarks.measurement import StoppingRule
 from engines.evaluation import evaluate
 from engines.options import DeviceChoice, EngineChoice, PrecisionChoice
 from engines.runtimes import table
@@ -111,7 +111,7 @@ def test_one_row_adds_a_runtime(tiny: Tiny, toy: Runtime, tmp_path: Path) -> Non
         np.testing.assert_array_equal(engine(images), images / 2)
         assert evaluate(engine, ROOT / "mimo" / "photographs").method["runtime"] == "toy"
     assert Job(tiny.onnx, toy, "cpu") in jobs_for(tiny.onnx)
-    row = measure_row(Job(tiny.onnx, toy, "cpu"), images, Plan(max_seconds=0, warm_up_most=0))
+    row = measure_row(Job(tiny.onnx, toy, "cpu"), images, StoppingRule(max_seconds=0, warm_up_most=0))
     assert row.engine == "toy cpu fp32"
     assert row.summary is not None
     assert row.threads == 1
