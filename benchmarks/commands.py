@@ -266,8 +266,11 @@ def table_command(
             show_default=False,
         ),
     ] = None,
-    fates: Annotated[
-        bool, typer.Option("--fates/--no-fates", help="Also take each network through export, FP16 and engine building.")
+    check_export: Annotated[
+        bool,
+        typer.Option(
+            "--check-export/--no-check-export", help="Also take each network through export, FP16 and engine building."
+        ),
     ] = True,
     images: Images = None,
     min_samples: MinSamples = None,
@@ -316,7 +319,7 @@ def table_command(
             Path(folder),
             runtime=runtime,
             device=device or devices[0],
-            fates=fates,
+            check_export=check_export,
             json_out=json_out,
             progress=say,
         )

@@ -148,7 +148,7 @@ def network_rows(report: TableReport) -> Iterator[tuple[str, ...]]:
         summary, enqueued, published = row.summary, row.enqueued_not_latency, row.published
         low, high = (summary.median_low, summary.median_high) if summary else (None, None)
         fraction = row.limits.compute_fraction if row.limits else None
-        fate = row.export
+        made = row.export
         yield (
             row.network + (f", {row.way}" if row.way else ""),
             f"{row.parameters / 1e6:.2f}",
@@ -159,9 +159,9 @@ def network_rows(report: TableReport) -> Iterator[tuple[str, ...]]:
             str(summary.n) if summary else "",
             "-" if fraction is None else f"{fraction:.0%}",
             *_published(published),
-            "ok" if fate.onnx == "ok" else "no",
-            fate.fp16.replace("untrained weights", "untrained"),
-            "ok" if fate.tensorrt_rtx.startswith("ok") else _cause(fate.tensorrt_rtx),
+            "ok" if made.onnx == "ok" else "no",
+            made.fp16.replace("untrained weights", "untrained"),
+            "ok" if made.tensorrt_rtx.startswith("ok") else _cause(made.tensorrt_rtx),
         )
 
 

@@ -184,7 +184,7 @@ class Published(_Value):
     gpu: str | None
 
 
-class Fate(_Value):
+class ExportCheck(_Value):
     """How far a network came on each road: ``ok``, or the first thing that went wrong."""
 
     onnx: Name
@@ -201,7 +201,7 @@ class NetworkRow(Row):
     parameters: Count
     macs: Count | None
     published: Published | None
-    export: Fate
+    export: ExportCheck
 
 
 class Cell(_Value):

@@ -19,7 +19,7 @@ from benchmarks.cost import Work, work_of_module
 from benchmarks.fp16_range import psnr_in_fp16
 from benchmarks.measurement import StoppingRule
 from benchmarks.networks import Network
-from benchmarks.reports import Fate, NetworkRow, Psnr, Published, Row, TableReport, Verified
+from benchmarks.reports import ExportCheck, NetworkRow, Psnr, Published, Row, TableReport, Verified
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import open_engine
 from engines.sample_images import photograph_batch
@@ -45,14 +45,14 @@ def table(
     *,
     runtime: Runtime = "pytorch",
     device: Device = "cpu",
-    fates: bool = True,
+    check_export: bool = True,
     json_out: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
     finished: Callable[[NetworkRow], None] = lambda _: None,
 ) -> TableReport:
     """Measure ``networks`` at ``shape`` on ``runtime``, one after the other; returns the report.
 
-    ``folder`` is for ONNX files and engines. Without ``fates`` nothing is exported but what the runtime needs. With
+    ``folder`` is for ONNX files and engines. Without ``check_export`` nothing is exported but what the runtime needs. With
     ``json_out`` the report is rewritten after each row, before ``finished`` is told of it. A network that cannot be measured
     is a row with its reason.
     """
@@ -60,15 +60,15 @@ def table(
     checked = photograph_batch(photographs, Shape(1, CHECKED_SIDE, CHECKED_SIDE))
     report = TableReport(**head(shape), rule=rule)
     ceilings = Ceilings(progress)
-    known: dict[str, Fate] = {}
+    known: dict[str, ExportCheck] = {}
     works: list[Work | None] = []
     for network in networks:
         job = Job(Path(network.file), runtime, device)
         progress(f"{network.title} on {runtime} {device}")
         subject = _Subject(network, network.build(), folder, checked)
-        if fates and network.name not in known:
+        if check_export and network.name not in known:
             progress(f"{network.title}: export, FP16, engine")
-            known[network.name] = subject.fate(shape)
+            known[network.name] = subject.check_export(shape)
         if reason := network.takes(shape.height, shape.width):
             row = not_run(job, shape, reason)
         else:
@@ -151,7 +151,7 @@ class _Subject:
         tolerance = tolerance_of(self.artifact(), engine.compute)
         return "verified" if compare_images(expected, engine(self.checked), tolerance) else "FAILED", None
 
-    def fate(self, shape: Shape) -> Fate:
+    def check_export(self, shape: Shape) -> ExportCheck:
         trained = "" if self.network.weights else ", untrained weights"
         decibel = psnr_in_fp16(self.module, self.checked)
         if decibel is None:
@@ -171,12 +171,12 @@ class _Subject:
                 engine = "not installed"
             except MimoError as error:
                 engine = str(error)
-        return Fate(onnx=onnx, fp16=fp16, tensorrt_rtx=engine)
+        return ExportCheck(onnx=onnx, fp16=fp16, tensorrt_rtx=engine)
 
 
-def _with_network(row: Row, subject: _Subject, work: Work, fate: Fate | None) -> NetworkRow:
+def _with_network(row: Row, subject: _Subject, work: Work, checked: ExportCheck | None) -> NetworkRow:
     network = subject.network
-    not_tried = Fate(onnx="not tried", fp16="not tried", tensorrt_rtx="not tried")
+    not_tried = ExportCheck(onnx="not tried", fp16="not tried", tensorrt_rtx="not tried")
     return NetworkRow(
         **dict(row),
         network=network.title,
@@ -184,7 +184,7 @@ def _with_network(row: Row, subject: _Subject, work: Work, fate: Fate | None) ->
         parameters=sum(value.numel() for value in subject.module.parameters()),
         macs=work.macs,
         published=Published(**asdict(network.published)) if network.published else None,
-        export=fate or not_tried,
+        export=checked or not_tried,
     )
 
 

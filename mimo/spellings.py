@@ -30,17 +30,24 @@ _FOREIGN = {
 _TAKES = {"deblur": {"--format"}}
 """Commands that have an option of that name themselves."""
 
+_TABLE = {"--fates": "--check-export", "--no-fates": "--no-check-export"}
+"""Options of ``mimo table``: the earlier name and today's."""
+
 
 def modern(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """The command line in today's words, and what to tell the user of it (None: it was already).
 
-    ``bench A B --compare`` is ``compare A B``, ``bench FILE --atlas`` is ``sweep FILE``, ``bench table`` is ``table``.
+    ``bench A B --compare`` is ``compare A B``, ``bench FILE --atlas`` is ``sweep FILE``, ``bench table`` is ``table``,
+    and its ``--fates`` is ``--check-export``.
     """
     words = list(arguments)
+    if words[:1] == ["table"] or words[:2] == ["bench", "table"]:
+        today = [_TABLE.get(word, word) for word in words[words.index("table") :]]
+        said = [f"mimo table {word} is now {_TABLE[word]}." for word in words if word in _TABLE]
+        said = ["mimo bench table is now mimo table."] * (words[0] == "bench") + said
+        return today, " ".join(said) or None
     if words[:1] != ["bench"]:
         return words, None
-    if words[1:2] == ["table"]:
-        return ["table", *words[2:]], "mimo bench table is now mimo table."
     for option, command in (("--compare", "compare"), ("--atlas", "sweep")):
         if option in words:
             words.remove(option)

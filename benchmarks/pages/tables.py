@@ -110,9 +110,9 @@ def networks_table(rows: Sequence[NetworkRow]) -> str:
         f"{gpu} not synchronised, s <small>published; not latency</small>": lambda row: published(row, "async_seconds"),
         "parameters": lambda row: f"{digits(row.parameters / 1e6, 3)} M",
         "GMAC": lambda row: DASH if row.macs is None else f"{row.macs / 1e9:,.0f}".replace(",", "\u202f"),
-        "ONNX": lambda row: _fate(row.export.onnx),
-        "FP16": lambda row: _fate(row.export.fp16),
-        "TensorRT-RTX": lambda row: _fate(row.export.tensorrt_rtx),
+        "ONNX": lambda row: _export_check(row.export.onnx),
+        "FP16": lambda row: _export_check(row.export.fp16),
+        "TensorRT-RTX": lambda row: _export_check(row.export.tensorrt_rtx),
     }
     if len({row.shape for row in rows}) > 1:
         columns = {"shape": lambda row: html(row.shape), **columns}
@@ -260,8 +260,8 @@ def _mark(kind: str, text: str, hint: str = "") -> str:
     return f'<em class="{kind}" title="{html(hint)}">{html(text)}</em>'
 
 
-def _fate(result: str) -> str:
-    return html(result) if result.startswith(("ok", "survives")) else f'<span class="fate">{html(result)}</span>'
+def _export_check(result: str) -> str:
+    return html(result) if result.startswith(("ok", "survives")) else f'<span class="export-check">{html(result)}</span>'
 
 
 def _heat_map(title: str, grid: Sequence[Cell], value: Callable[[Cell], float | None], said: Callable[[float], str]) -> str:

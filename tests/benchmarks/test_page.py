@@ -324,7 +324,7 @@ def test_a_network_measured_at_another_shape_says_so() -> None:
     assert page.count('scope="col">shape<') == 2, "in the table of networks and in that of all numbers"
     assert "<td>1x960x960</td>" in page
     assert "<td>survives (61 dB)</td>" in page
-    assert '<span class="fate">too &lt;large&gt;</span>' in page
+    assert '<span class="export-check">too &lt;large&gt;</span>' in page
 
 
 def test_a_sweep_shows_numbers_in_its_cells() -> None:

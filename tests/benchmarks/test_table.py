@@ -118,7 +118,7 @@ def ceilings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Device, str]]:
 
 
 def test_rows_of_the_table(ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path) -> None:
-    """Eager: a row each, its fate beside it, on disk before anybody is told; and no network stops the others."""
+    """Eager: a row each, what its export came to beside it, on disk before anybody is told; and no network stops the others."""
     written = tmp_path / "table.json"
     seen: list[str] = []
 
@@ -163,14 +163,14 @@ def test_rows_of_the_table(ceilings: list[tuple[Device, str]], refused: None, tm
     assert (big["reason"], big["published"]) == (None, None)
     assert big["export"]["fp16"] == "not finite"
 
-    # MIMO-UNet++ shares the network of MIMO-UNet+, and so its fate.
+    # MIMO-UNet++ shares the network of MIMO-UNet+, and so what its export came to.
     assert (again["file"], again["way"], again["export"]) == ("one-plus-1x4", "one pass of four", first["export"])
 
 
 def test_a_picture_that_is_not_square_is_not_for_one_pass_of_four(
     ceilings: list[tuple[Device, str]], refused: None, tmp_path: Path
 ) -> None:
-    report = table_json([replace(ONE, way="one pass of four")], Shape(1, 32, 128), PHOTOS, QUICK, tmp_path, fates=False)
+    report = table_json([replace(ONE, way="one pass of four")], Shape(1, 32, 128), PHOTOS, QUICK, tmp_path, check_export=False)
     parse_report(report)
     (row,) = report["rows"]
     assert "not square" in row["reason"]
@@ -238,7 +238,9 @@ def test_the_engine_that_is_measured_is_built_for_the_size_that_is_measured(
 
     monkeypatch.setattr("engines.build.build_engine", build)
     use(monkeypatch, pretend, lambda artifact, path: artifact)
-    report = table_json([ONE], Shape(1, 256, 320), PHOTOS, QUICK, tmp_path, runtime="tensorrt", device="cuda", fates=False)
+    report = table_json(
+        [ONE], Shape(1, 256, 320), PHOTOS, QUICK, tmp_path, runtime="tensorrt", device="cuda", check_export=False
+    )
     parse_report(report)
     assert report["rows"][0]["reason"] == "no GPU here."
     assert asked == [("tensorrt", Shape(1, 256, 320))]
@@ -262,7 +264,7 @@ def test_on_a_runtime_the_network_goes_through_its_file(
     assert row["macs"] == MACS * 64 * 64
     assert row["export"]["onnx"] == "ok"
     assert row["export"]["tensorrt_rtx"] == "not installed" or row["export"]["tensorrt_rtx"].startswith("ok (")
-    assert exported == ["one.onnx"], "once for the fate and the row together"
+    assert exported == ["one.onnx"], "once for the check and the row together"
     artifact = open_artifact(tmp_path / "one.onnx")
     assert artifact.spec == ModelSpec("one", ADOPTED, {}, 4)
     assert artifact.checkpoint_sha256 == row["sha256"]
@@ -297,7 +299,7 @@ def test_an_engine_is_held_against_the_module(
     engine = Spoiled(run, 0)
     monkeypatch.setattr(module, "open_engine", lambda *_, **__: engine)
     use(monkeypatch, pretend)
-    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tmp_path, runtime="onnxruntime", fates=False)
+    report = table_json([ONE], SHAPE, PHOTOS, QUICK, tmp_path, runtime="onnxruntime", check_export=False)
     parse_report(report)
     assert (report["rows"][0]["verified"], report["rows"][0]["reason"]) == (verified, None)
     assert engine.seen[-1] == Shape(1, 128, 128)
@@ -313,7 +315,7 @@ def test_a_file_that_cannot_be_made_is_the_reason_of_its_row(
         QUICK,
         tmp_path,
         runtime="onnxruntime",
-        fates=False,
+        check_export=False,
     )
     parse_report(report)
     assert [row["reason"] for row in report["rows"]] == [f"no graph for {name}: write it otherwise." for name in ("one", "two")]
