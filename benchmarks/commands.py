@@ -355,10 +355,12 @@ def doctor_command(json_out: JsonOut = None) -> None:
 
 
 def _check_reports(json_out: Path | None, csv_out: Path | None, html_out: Path | None, inputs: Sequence[Path | None]) -> None:
-    """Before any work; the paths that stand in texts (``FILE@RUNTIME``) are seen here only."""
+    """Before any work; the paths that stand in texts (``FILE@RUNTIME``) are seen here only, and what is read beside them."""
+    from mimo.artifact import verification_of
     from mimo.outputs import check_outputs
 
-    check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, inputs)
+    verifications = [verification_of(path) for path in inputs if path is not None]
+    check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [*inputs, *verifications])
 
 
 @app.command("schema")

@@ -12,16 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engines.restoration import restored, restored_rot4
 from engines.runtimes.base import Engine
 from engines.runtimes.table import runtime_info
-from engines.tiles import restore_tiled, restored_tiles, tiling_for
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
 from mimo.files import write_json, write_text
 from mimo.formats import hash_of
-from mimo.images import Photo, Pixels, photo_size, read_photo, write_photo
-from mimo.learning.datasets import Pair, found_in, open_pairs, pictures_in, some
+from mimo.images import photo_size, read_photo, write_photo
+from mimo.learning.datasets import Pair, files_of, found_in, open_pairs, pictures_in, some
 from mimo.metrics import METRICS, Protocol, Rectangles, Whole, score
+from mimo.outputs import identity
 from mimo.wording import one_line
 
 Ensemble = Literal["none", "rot4"]
@@ -200,40 +201,17 @@ def evaluate(
     for pair in pairs:
         blurry, sharp = read_photo(pair.blur), read_photo(pair.sharp)
         try:
-            result = restore_rot4(engine, blurry.pixels) if ensemble == "rot4" else _restored(engine, blurry)
+            result = (restored_rot4 if ensemble == "rot4" else restored)(engine, blurry)
         except (EngineError, ShapeError) as error:
             raise type(error)(f"{pair.blur}: {error}") from error
-        restored = Whole(np.clip(result, 0, 1, out=result))
-        pictures.append(PictureScore(pair.name, pair.scene, score(restored, sharp, protocol), score(blurry, sharp, protocol)))
+        after = Whole(np.clip(result, 0, 1, out=result))
+        pictures.append(PictureScore(pair.name, pair.scene, score(after, sharp, protocol), score(blurry, sharp, protocol)))
         if save_dir is not None:
-            write_photo((save_dir / pair.name).with_suffix(".png"), blurry, restored.pixels)
+            write_photo(_saved_as(save_dir, pair), blurry, after.pixels)
         if progress is not None:
-            progress(Step(len(pictures), len(pairs), pictures[-1], blurry, restored, sharp))
+            progress(Step(len(pictures), len(pairs), pictures[-1], blurry, after, sharp))
     tools = tool_versions(*_METRIC_DISTRIBUTIONS, *runtime_info(engine.runtime).distributions)
     return Evaluation(protocol, tuple(pictures), method, tools)
-
-
-def _restored(engine: Engine, photo: Photo) -> Pixels:
-    """``photo`` restored, (3,H,W), not clamped: of it a tile at a time becomes float, only the result is so as a whole."""
-    tiling = tiling_for(engine, photo.height, photo.width)
-    result = np.empty((3, photo.height, photo.width), np.float32)
-    for box, pixels in restored_tiles(engine, tiling, photo.crop):
-        result[:, box.rows, box.columns] = pixels
-    return result
-
-
-def restore_rot4(engine: Engine, image: Pixels) -> Pixels:
-    """The mean in float of ``image`` (3,H,W) restored at 0, 90, 180 and 270 degrees and turned back; not clamped.
-
-    With MIMO-UNet+ this is MIMO-UNet++. The authors ran it as two batches of two; one after the other gives the same
-    with a quarter of the memory, and on an engine built for a batch of 1. Raises what
-    :func:`~engines.tiles.restore_tiled` does.
-    """
-    total = np.zeros_like(image)
-    for quarters in range(4):
-        turned = np.ascontiguousarray(np.rot90(image, quarters, axes=(1, 2)))
-        total += np.rot90(restore_tiled(engine, turned), -quarters, axes=(1, 2))
-    return total / np.float32(4)
 
 
 def score_folders(pred_dir: Path, truth_dir: Path, protocol: Protocol = "mimo", progress: Progress | None = None) -> Evaluation:
@@ -286,11 +264,19 @@ def _check_sizes(pairs: Iterable[Pair]) -> None:
 
 def _check_save(save_dir: Path, data: Path, pairs: Sequence[Pair]) -> None:
     """Raises :class:`DataError` when the results would take the place of the dataset, or of each other."""
-    if save_dir.resolve() in ((data / "blur").resolve(), (data / "sharp").resolve()):
-        raise DataError(f"{save_dir} holds the pictures of the dataset: save the restored ones in another folder.")
+    read = {
+        identity(path): path for path in (data / "blur", data / "sharp", *(path for pair in pairs for path in files_of(pair)))
+    }
+    for path in (save_dir, *(_saved_as(save_dir, pair) for pair in pairs)):
+        if (taken := read.get(identity(path))) is not None:
+            raise DataError(f"{path} is {taken} of the dataset: save the restored pictures in another folder.")
     names = {pair.blur.stem for pair in pairs}
     if len(names) < len(pairs):
         raise DataError(f"{data} holds {len(pairs)} pictures of {len(names)} names: some restored ones would be saved as one.")
+
+
+def _saved_as(save_dir: Path, pair: Pair) -> Path:
+    return (save_dir / pair.name).with_suffix(".png")
 
 
 def _summary(pictures: Sequence[PictureScore]) -> Summary:

@@ -74,6 +74,10 @@ class References:
 
 def _adopted_graph(artifact: Artifact) -> Path:
     """The FP32 graph that mimo adopt wrote, from which ``artifact`` was made; it is the reference itself."""
+    passed: set[str] = set()
     while artifact.parent is not None:
+        passed.add(artifact.path.name)
+        if artifact.parent in passed:
+            raise ArtifactError(f"{artifact.path.name} is said to be made of a file that was made of it: make it again.")
         artifact = open_artifact(artifact.path.with_name(artifact.parent))
     return artifact.path

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mimo.errors import OutputError
 from mimo.files import cause_of, is_stream
+from mimo.formats import files_of
 
 Identity = tuple[int, int] | str
 
@@ -32,8 +33,8 @@ def check_outputs(outputs: Mapping[str, Path | Sequence[Path] | None], inputs: I
 
     ``outputs`` are files to be written, each under the name of the parameter that asked for it; None stands for one that
     was not asked for. Where one parameter asks for several (a graph and its sidecar), all are given. ``inputs`` are files
-    and folders that the command reads; of a folder every file in it counts but former reports, and of a file the sidecar
-    beside it. Streams (pipes, devices, ``/dev/stdout``) may be given more than once.
+    and folders that the command reads; of a folder every file in it counts but former reports, and of a file what belongs to
+    it too: its sidecar, the weights of an OpenVINO IR. Streams (pipes, devices, ``/dev/stdout``) may be given more than once.
     """
     wanted = [(name, path) for name, given in outputs.items() for path in _paths(given)]
     given = [path for path in inputs if path is not None]
@@ -107,11 +108,16 @@ def _read_by(inputs: Sequence[Path], *, look_into_folders: bool) -> Iterator[Pat
     for path in inputs:
         if not _is_folder(path):
             yield path
-            if len(os.fsencode(path.name)) <= LONGEST_NAME - len(".json"):
-                yield path.with_name(path.name + ".json")
+            # The weights of a graph in two files, and what TensorRT-RTX keeps beside an engine.
+            yield from files_of(path)[1:]
+            yield from (path.with_name(path.name + suffix) for suffix in (".json", ".cache") if _fits(path.name + suffix))
         elif look_into_folders:
             for place, _, names in os.walk(path):
                 yield from (Path(place) / name for name in names if not name.endswith(REPORTS) or name in RECORDS)
+
+
+def _fits(name: str) -> bool:
+    return len(os.fsencode(name)) <= LONGEST_NAME
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from engines.evaluation import Evaluation, PictureScore, Step, evaluate, restore_rot4, score_folders
+from engines import restoration
+from engines.evaluation import Evaluation, PictureScore, Step, evaluate, score_folders
+from engines.restoration import restore_rot4, restored, restored_rot4
 from engines.runtimes.base import Images
 from engines.runtimes.pytorch import PyTorchEngine
 from mimo import metrics
@@ -178,6 +182,51 @@ def test_results_never_take_the_place_of_the_dataset(data: Path, side: str) -> N
     with pytest.raises(DataError, match="another folder"):
         evaluate(engine(), data, save_dir=data / "blur" / ".." / side)
     assert (data / side / NAMES[0]).read_bytes() == before
+
+
+@pytest.mark.parametrize("way", ["linked folder", "linked picture", "hard link"])
+def test_no_link_leads_a_result_to_the_dataset(data: Path, tmp_path: Path, way: str) -> None:
+    out, picture = tmp_path / "out", data / "sharp" / NAMES[1]
+    before = picture.read_bytes()
+    if way == "linked folder":
+        out.symlink_to(data / "sharp")
+    else:
+        out.mkdir()
+        (out / NAMES[1]).symlink_to(picture) if way == "linked picture" else (out / NAMES[1]).hardlink_to(picture)
+    fake = engine()
+    with pytest.raises(DataError, match="another folder"):
+        evaluate(fake, data, save_dir=out)
+    assert picture.read_bytes() == before
+    assert not fake.seen, "seen before anything is restored"
+
+
+def test_a_large_result_lies_on_the_disk(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = [evaluate(engine(), data, ensemble=ensemble).pictures for ensemble in ("none", "rot4")]
+    monkeypatch.setattr(restoration, "MOST_BYTES", 12 * HEIGHT * WIDTH - 1)
+    whole = metrics.Whole(np.random.default_rng(0).random((3, HEIGHT, WIDTH), dtype=np.float32))
+    for restore in (restored, restored_rot4):
+        assert isinstance(restore(engine(), whole), np.memmap)
+    assert [evaluate(engine(), data, ensemble=ensemble).pictures for ensemble in ("none", "rot4")] == usual
+
+
+def test_a_large_result_without_room_is_a_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restoration, "MOST_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match=r"no room for a result of .* the disk is full"):
+        evaluate(engine(), data)
+
+
+def test_rot4_in_tiles_is_rot4(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(4).random((3, 52, 88), dtype=np.float32)
+    whole = restore_rot4(FakeEngine(neighbours, RADIUS), image)
+    plan = restoration.tiling_for
+    monkeypatch.setattr(restoration, "tiling_for", lambda engine, height, width: plan(engine, height, width, tile=40))
+    fake = FakeEngine(neighbours, RADIUS)
+    np.testing.assert_allclose(restore_rot4(fake, image), whole, atol=1e-6)
+    assert len(fake.seen) > 8
 
 
 def test_two_pictures_are_never_saved_as_one(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from cli import app
+from engines.references import References
 from engines.runtimes.onnxruntime import OnnxRuntimeEngine
 from export.adopt import adopt
 from export.onnx_file import in_onnxruntime
@@ -106,3 +108,11 @@ def test_what_is_adopted_is_never_called_verified_against_pytorch(tmp_path: Path
     quick = ("--size", "64x64", "--max-seconds", "0", "--min-samples", "2", "--no-limits", "--json", "bench.json")
     assert run.invoke(app, ["bench", "ours/net.onnx@onnxruntime", *quick]).exit_code == 0
     assert '"as adopted"' in Path("bench.json").read_text()
+
+
+def test_files_said_to_be_made_of_each_other_end_verification(tmp_path: Path) -> None:
+    first = adopt(graph(tmp_path / "net.onnx", halved=False), tmp_path / "ours.onnx").artifact
+    second = convert_to_fp16(first, tmp_path / "half.onnx")
+    replace(first, parent="half.onnx", parent_sha256=second.sha256).write_sidecar()
+    with pytest.raises(ArtifactError, match="made of a file that was made of it"):
+        References(None, 1).check(open_artifact(tmp_path / "half.onnx"))

@@ -150,6 +150,7 @@ def test_no_two_outputs_of_a_command_are_one_file(mimo: Run, tmp_path: Path, com
     [
         ["bench", "t.onnx@onnxruntime", "--json", "t.onnx"],
         ["bench", "t.onnx@onnxruntime", "--html", "t.onnx.json"],
+        ["bench", "t.onnx@onnxruntime", "--json", "t.onnx.verification.json"],
         ["compare", "t.onnx@onnxruntime", "t.onnx@openvino", "--csv", "t.onnx"],
         ["sweep", "t.onnx@onnxruntime", "--json", "link.onnx"],
         ["table", "--weights", "nafnet-32=t.onnx", "--json", "t.onnx"],
@@ -166,6 +167,7 @@ def test_inputs_that_stand_in_texts_or_nowhere_are_seen_too(
 ) -> None:
     for suffix, source in ((".onnx", tiny.onnx), (".safetensors", tiny.checkpoint)):
         (tmp_path / f"t{suffix}").write_bytes(source.read_bytes())
+    (tmp_path / "t.onnx.verification.json").write_text("[]")
     (tmp_path / "link.onnx").symlink_to("t.onnx")
     for side in ("blur", "sharp"):
         (tmp_path / "pictures" / side).mkdir(parents=True)

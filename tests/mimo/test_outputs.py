@@ -90,6 +90,20 @@ def test_an_input_that_is_not_there_yet_counts_too(tmp_path: Path) -> None:
         check_outputs({"--out": tmp_path / "later"}, [tmp_path / "later"])
 
 
+def test_what_belongs_to_an_input_is_an_input(model: Path) -> None:
+    graph = model.with_name("ir.xml")
+    graph.write_text('<?xml version="1.0"?>\n<net name="x">')
+    weights = model.with_name("ir.bin")
+    weights.write_bytes(b"weights")
+    with pytest.raises(OutputError, match=re.escape(f"--json {weights} would overwrite {weights}")):
+        check_outputs({"--json": weights}, [graph])
+    cache = model.with_name("x.engine.cache")
+    cache.write_bytes(b"kernels")
+    with pytest.raises(OutputError, match="would overwrite"):
+        check_outputs({"--json": cache}, [model.with_name("x.engine")])
+    check_outputs({"--json": model.with_name("other.json")}, [model.with_name("n" * 250 + ".onnx")])
+
+
 def test_other_files_are_fine(model: Path) -> None:
     other = model.with_name("other.onnx")
     other.write_bytes(b"graph")
