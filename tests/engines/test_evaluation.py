@@ -19,6 +19,7 @@ from engines.evaluation import Evaluation, PictureScore, Step, evaluate, score_f
 from engines.restoration import restore_rot4, restored, restored_rot4
 from engines.runtimes.base import Images
 from engines.runtimes.pytorch import PyTorchEngine
+from engines.tiles import tiling_for
 from mimo import metrics
 from mimo.errors import DataError, EngineError, ImageError, MimoError, OutputError, ShapeError
 from mimo.files import sha256_of
@@ -222,8 +223,7 @@ def test_a_large_result_without_room_is_a_sentence(data: Path, monkeypatch: pyte
 def test_rot4_in_tiles_is_rot4(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(4).random((3, 52, 88), dtype=np.float32)
     whole = restore_rot4(FakeEngine(neighbours, RADIUS), image)
-    plan = restoration.tiling_for
-    monkeypatch.setattr(restoration, "tiling_for", lambda engine, height, width: plan(engine, height, width, tile=40))
+    monkeypatch.setattr(restoration, "tiling_for", lambda engine, height, width: tiling_for(engine, height, width, tile=40))
     fake = FakeEngine(neighbours, RADIUS)
     np.testing.assert_allclose(restore_rot4(fake, image), whole, atol=1e-6)
     assert len(fake.seen) > 8
