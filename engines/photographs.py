@@ -24,7 +24,7 @@ from engines.runtimes.base import Engine
 from engines.seams import Seams
 from engines.tiles import restored_tiles, tiling_for
 from mimo.containers.identify import Format
-from mimo.errors import EngineError, ImageError, MimoError, OutputError, ShapeError
+from mimo.errors import EngineError, ImageError, MimoError, OutOfMemory, OutputError, ShapeError
 from mimo.files import cause_of
 from mimo.images import (
     Photo,
@@ -232,6 +232,7 @@ def deblur_photographs(
             failed.append(Failure(job.source, str(error)))
 
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
+        encoder.submit(int)  # its thread starts while there is memory for it
         pending: tuple[Job, Future[tuple[str, ...]]] | None = None
         for index, (job, reading) in enumerate(_read_ahead(decoder, todo)):
 
@@ -261,17 +262,19 @@ def deblur_photographs(
     return Report(tuple(done), skipped, tuple(failed), seconds, tuple(notes), left_out(inputs, out), measured)
 
 
-_NO_MEMORY = "there is not enough memory for it: choose a smaller tile (--tile 256), or close other programs."
+_CURE = "choose a smaller tile (--tile 256), or close other programs."
+_NO_MEMORY = f"there is not enough memory for it: {_CURE}"
 
 _OF_ONE_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP})
 """Why one result cannot be written while the next can: what is in the way bears its name."""
 
 
 def _with_cure(error: MimoError) -> str:
-    """The sentence of ``error``; where a runtime asked in vain for memory, in words of its own, with the cure."""
-    asked_in_vain = ("bad_alloc", "out of memory", "not enough memory", "alloc")
-    is_memory = isinstance(error, EngineError) and any(words in str(error).lower() for words in asked_in_vain)
-    return f"{error} Choose a smaller tile (--tile 256), or close other programs." if is_memory else str(error)
+    """The sentence of ``error``; where memory did not suffice, with the cure."""
+    if isinstance(error, OutOfMemory):
+        said, _, _ = str(error).rpartition(": ")
+        return f"{said}: {_CURE}"
+    return str(error)
 
 
 def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:

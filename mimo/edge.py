@@ -179,7 +179,8 @@ def _refusal(error: Exception) -> MimoError | None:
     """``error`` as a sentence for who can do something about it; None for a defect of ours."""
     if isinstance(error, MimoError):
         return error
-    if isinstance(error, MemoryError):
+    # Python starts a thread with memory from the system, and says no more when there is none.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't start new thread" in str(error)):
         return MimoError("there is not enough memory: give --tile or a smaller --size, or close other programs.")
     if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
         return MimoError(f"{os.fsdecode(error.filename)} could not be used: {cause_of(error)}")

@@ -8,6 +8,7 @@
     +-- BuildError            TensorRT could not build the engine, or built it in another precision
     +-- EngineUnavailable     the runtime or the device that was asked for is not here
     +-- EngineError           the runtime was there and failed
+    |   +-- OutOfMemory       for want of memory
     +-- ImageError            a picture that cannot be read or written
     +-- DataError             a dataset that is not what it should be
     +-- TrainingError         a training that cannot begin or go on
@@ -55,6 +56,10 @@ class EngineUnavailable(MimoError):
 
 class EngineError(MimoError):
     """A runtime that is here and failed."""
+
+
+class OutOfMemory(EngineError):
+    """A runtime that asked for memory in vain; for something smaller it may suffice."""
 
 
 class ImageError(MimoError):

@@ -8,6 +8,7 @@ without the patented HEVC decoder.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -308,6 +309,10 @@ def preview(samples: NDArray[np.uint8], longest_side: int, quality: int) -> byte
     return encoded
 
 
+# Everything here is read from memory and written to it, and writing there fails for one reason alone.
+_NO_MEMORY = re.compile(r"out of memory|unable to write to target|failed to allocate|insufficient memory", re.IGNORECASE)
+
+
 @contextmanager
 def _vips_errors(what: str, cure: str) -> Iterator[None]:
     """Whatever libvips or its binding raises becomes an :class:`ImageError`."""
@@ -315,6 +320,8 @@ def _vips_errors(what: str, cure: str) -> Iterator[None]:
     try:
         yield
     except vips.Error as error:
+        if _NO_MEMORY.search(str(error.detail or error.message)):
+            raise MemoryError from error
         raise ImageError(f"{what} ({_reason(error)}): {cure}") from error
     except UnicodeDecodeError as error:
         # The binding takes every text of libvips for UTF-8, that of its messages too.

@@ -30,7 +30,7 @@ sys.argv = ["mimo", *sys.argv[1:]]
 cli.main()
 """
 
-COMMANDS = {
+COMMANDS: dict[str, list[str]] = {
     "export": ["export", "t.safetensors", "--out", "out/new.onnx"],
     "export --to openvino": ["export", "t.safetensors", "--to", "openvino", "--out", "out/new.xml"],
     "build-engine --fp16": ["build-engine", "out/t.onnx", "--fp16", "--max", "1x64x64", "--min", "1x64x64", "--opt", "1x64x64"],

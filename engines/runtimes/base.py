@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.runtimes.table import Device, Precision, Runtime
-from mimo.errors import EngineError, MimoError, ShapeError
+from mimo.errors import EngineError, MimoError, OutOfMemory, ShapeError
 from mimo.padding import pad_to
 from mimo.spec import Shape, ShapeRange
 
@@ -107,7 +107,7 @@ class Engine(ABC):
 
 
 _NO_MEMORY = re.compile(
-    r"out of memory|OutOfMemory|MemoryAllocation|bad_alloc|[Ff]ailed to allocate|can't allocate|not allocate memory"
+    r"out of memory|OutOfMemory|MemoryAllocation|bad_alloc|[Ff]ailed to allocate|can't alloc|not (enough|allocate) memory"
 )
 
 
@@ -125,7 +125,7 @@ def runtime_errors(what: str) -> Iterator[None]:
 def _as_engine_error(what: str, error: Exception) -> EngineError:
     said = brief(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return EngineError(f"{what}: memory ran out ({said}): use smaller tiles, a smaller size or a smaller batch.")
+        return OutOfMemory(f"{what}: memory ran out ({said}): use smaller tiles, a smaller size or a smaller batch.")
     return EngineError(f"{what}: {said}")
 
 

@@ -61,7 +61,8 @@ class OnnxRuntimeEngine(Engine):
                 "CPUExecutionProvider",
             ]
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        # What it logs of an error is in the exception too.
+        options.log_severity_level = 4
         # A plan of all buffers in one block doubles the memory from the second run on, and every shape has its own.
         options.enable_mem_pattern = False
         # Its own default is the machine's cores, whatever this process may use.

@@ -53,11 +53,11 @@ class OpenVinoEngine(Engine):
             "CPU_RUNTIME_CACHE_CAPACITY": 0,
         }
         with runtime_errors(f"openvino cannot load {artifact.path.name}"):
-            compiled = core.compile_model(str(artifact.path), "CPU", properties)
-            self._request = compiled.create_infer_request()
+            self._compiled: Any = core.compile_model(str(artifact.path), "CPU", properties)
+            self._request: Any = self._compiled.create_infer_request()
             # What it says it does, not what was asked for.
-            self.compute = "bf16" if "bfloat16" in str(compiled.get_property("INFERENCE_PRECISION_HINT")) else "fp32"
-            self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+            self.compute = "bf16" if "bfloat16" in str(self._compiled.get_property("INFERENCE_PRECISION_HINT")) else "fp32"
+            self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
         self.name = f"openvino cpu {self.compute}"
 
     def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
@@ -69,13 +69,21 @@ class OpenVinoEngine(Engine):
         return self._infer
 
     def close(self) -> None:
-        self._request = None
+        self._request = self._compiled = None
 
     def _bind(self, source: NDArray[Any], result: NDArray[Any]) -> None:
         # The request uses the arrays' memory without holding them: it must outlive the next launch.
         self._bound = (source, result)
+        if self._request is None:
+            self._request = self._compiled.create_infer_request()
         self._request.set_input_tensor(self._ov.Tensor(source, shared_memory=True))
         self._request.set_output_tensor(self._ov.Tensor(result, shared_memory=True))
 
     def _infer(self) -> None:
-        self._request.infer()
+        try:
+            self._request.infer()
+        except Exception:
+            # A request that failed for want of memory keeps what it got, and the next smaller shape would fail too.
+            self._request = None
+            self._compiled.release_memory()
+            raise

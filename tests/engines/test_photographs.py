@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -17,11 +19,13 @@ from PIL import Image
 from engines import photographs
 from engines.photograph_files import Job, find_photographs
 from engines.photographs import Note, Report, Step, deblur_photographs, restore_bytes
-from engines.runtimes.base import Images
+from engines.runtimes.base import Images, runtime_errors
 from mimo.errors import EngineError, ImageError, OutputError
 from mimo.images import Photo, read_photo, write_photo
 from mimo.spec import Shape, ShapeRange
 from tests.fake_engine import RADIUS, FakeEngine, neighbours
+
+ROOT = Path(__file__).parents[2]
 
 
 def invert(images: Images) -> Images:
@@ -477,13 +481,78 @@ def test_one_photograph_for_which_memory_does_not_suffice(tmp_path: Path) -> Non
     assert "not enough memory" in reason and "--tile" in reason
 
 
-@pytest.mark.parametrize("words", ["std::bad_alloc", "Failed to allocate memory", "CUDA out of memory"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "std::bad_alloc",
+        "Failed to allocate memory",
+        "CUDA out of memory",
+        "[CPU] Convolution node with name 'x' can't alloc",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 161280000 bytes",
+    ],
+)
 def test_a_runtime_that_asked_for_memory_in_vain_names_the_cure(tmp_path: Path, words: str) -> None:
     def fail(images: Images) -> Images:
-        raise EngineError(f"the runtime failed ({words}).")
+        with runtime_errors("the runtime failed"):
+            raise RuntimeError(words)
+        raise AssertionError
 
     report = deblur_photographs(FakeEngine(fail, context=0), [picture(tmp_path / "a.png")], tmp_path / "out")
-    assert "--tile" in report.failed[0].reason
+    reason = report.failed[0].reason
+    assert reason.endswith(f"({words}): choose a smaller tile (--tile 256), or close other programs.")
+
+
+@pytest.mark.parametrize("said", ["vips2png: unable to write to target target", "out of memory", "jpeg: Insufficient memory"])
+def test_an_encoder_without_memory_is_no_wrong_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    import pyvips
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise pyvips.Error(said)
+
+    monkeypatch.setattr(pyvips.Image, "pngsave_buffer", fail, raising=False)
+    report = deblur_photographs(engine(), [picture(tmp_path / "a.png")], tmp_path / "out")
+    assert "not enough memory" in report.failed[0].reason and "--tile" in report.failed[0].reason
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "pytorch"])  # OpenVINO may end the process
+def test_memory_that_runs_out_in_a_runtime_is_one_line_and_the_rest_is_done(tmp_path: Path, runtime: str) -> None:
+    """A limit of address space for the photograph in the middle alone, so that no number of the machine's decides."""
+    for name, size in (("a", (32, 24)), ("b", (2000, 1500)), ("c", (32, 24))):
+        picture(tmp_path / f"in/{name}.png", size=size)
+    model = "mimo-unet-small.safetensors" if runtime == "pytorch" else "mimo-unet-small.onnx"
+    program = """
+import resource, sys
+from pathlib import Path
+import engines.photographs as photographs
+usual = photographs.restore_photo
+def limited(engine, photo, **options):
+    if photo.width > 1000:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 700_000_000, resource.RLIM_INFINITY))
+    try:
+        return usual(engine, photo, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+photographs.restore_photo = limited
+import cli
+sys.argv = ["mimo", *sys.argv[1:]]
+cli.main()
+"""
+    arguments = ["deblur", "in", "--out", "out", "--model", ROOT / "mimo/weights" / model, "--engine", runtime]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "not done" in line]
+    assert "b.png" in line and "memory" in line and "--tile 256" in line
+    assert "Error" not in done.stderr.replace(line, "") and "Traceback" not in done.stderr
+    assert tree(tmp_path / "out") == ["a.png", "c.png"]
 
 
 def test_what_is_in_the_way_of_one_result_stops_no_other(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engines.runtimes.base import Engine, brief
 from engines.runtimes.opening import open_engine
-from mimo.errors import EngineError
+from engines.runtimes.openvino import OpenVinoEngine
+from mimo.artifact import open_artifact
+from mimo.errors import EngineError, OutOfMemory
 from tests.tiny import Tiny
 
 ROOT = Path(__file__).parents[3]
@@ -103,3 +106,32 @@ def test_openvinos_messages_are_quoted_from_their_end() -> None:
     assert brief(RuntimeError("what happened\nstack")) == "what happened"
     assert brief(RuntimeError("")) == "RuntimeError"
     assert brief(RuntimeError("a\x1b[31m")) == "a?[31m"
+
+
+def test_what_a_failed_request_held_is_given_back(tiny: Tiny) -> None:
+    """OpenVINO keeps what it got before memory ran out, so that the next, smaller picture would fail too."""
+    engine = OpenVinoEngine(open_artifact(tiny.onnx), "fp32", threads=1)
+    small = np.zeros((1, 3, 16, 16), np.float32)
+    before = engine(small)
+    released: list[str] = []
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: None
+
+        def infer(self) -> None:
+            raise RuntimeError("Failed to allocate 20160000 bytes of memory")
+
+    class Compiled:
+        def release_memory(self) -> None:
+            released.append("all")
+            compiled.release_memory()
+
+        def create_infer_request(self) -> Any:
+            return compiled.create_infer_request()
+
+    compiled, engine._compiled, engine._request = engine._compiled, Compiled(), Failing()
+    with pytest.raises(OutOfMemory, match="memory ran out"):
+        engine(small)
+    assert released == ["all"]
+    np.testing.assert_array_equal(engine(small), before)
