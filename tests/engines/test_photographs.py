@@ -528,7 +528,7 @@ usual = photographs.restore_photo
 def limited(engine, photo, **options):
     if photo.width > 1000:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 700_000_000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, resource.RLIM_INFINITY))
     try:
         return usual(engine, photo, **options)
     finally:
@@ -538,7 +538,7 @@ import cli
 sys.argv = ["mimo", *sys.argv[1:]]
 cli.main()
 """
-    arguments = ["deblur", "in", "--out", "out", "--model", ROOT / "mimo/weights" / model, "--engine", runtime]
+    arguments = ["deblur", "in", "--out", "out", "--tile", 4000, "--model", ROOT / "mimo/weights" / model, "--engine", runtime]
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         check=False,
