@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 
 from engines.runtimes.base import Engine
-from engines.tiles import tiling_for, restored_tiles
+from engines.tiles import restored_tiles, tiling_for
 from mimo.errors import OutputError
 from mimo.files import cause_of
 from mimo.images import Pixels
