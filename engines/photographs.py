@@ -231,8 +231,7 @@ def deblur_photographs(
         except ImageError as error:
             failed.append(Failure(job.source, str(error)))
 
-    with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
-        encoder.submit(int)  # its thread starts while there is memory for it
+    with ThreadPoolExecutor(1, "decode") as decoder, _started(ThreadPoolExecutor(1, "encode")) as encoder:
         pending: tuple[Job, Future[tuple[str, ...]]] | None = None
         for index, (job, reading) in enumerate(_read_ahead(decoder, todo)):
 
@@ -275,6 +274,12 @@ def _with_cure(error: MimoError) -> str:
         said, _, _ = str(error).rpartition(": ")
         return f"{said}: {_CURE}"
     return str(error)
+
+
+def _started(pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
+    """``pool`` with its thread, which starts now, while there is memory for it."""
+    pool.submit(int)
+    return pool
 
 
 def _read_ahead(decoder: ThreadPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
