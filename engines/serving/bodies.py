@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from engines.serving.answers import Refusal
 from engines.serving.settings import Limits
 
 _SLICE = 1 << 20
+# It warns of every malformed form, which its sender is told already: a client could fill the log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class Held:

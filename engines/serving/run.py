@@ -141,7 +141,8 @@ def serve(
     pool = Pool(opened, workers, limits.queue, fatal=fatal, ready=ready)
     hosts = None if token or any_host else _NAMES
     app = build_app(pool, limits, model_facts(opened.model), token=token, hosts=hosts, started=started)
-    level = "info" if verbose else "warning"
+    # Its warnings are of what clients send, who could fill the log with them.
+    level = "info" if verbose else "error"
     server = uvicorn.Server(uvicorn.Config(app, log_level=level, access_log=verbose, lifespan="on", **server_options(limits)))
     server.run(sockets=[listener])
     if reasons:
