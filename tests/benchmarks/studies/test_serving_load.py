@@ -35,7 +35,7 @@ def test_an_open_loop_does_not_wait_for_answers() -> None:
         answers = open_loop(listener.getsockname()[1], b"x", 20.0, 0.5)
         thread.join()
     assert len(answers) == len(arrivals) == 10, "none was answered before the last had arrived"
-    assert {status for status, _ in answers} <= {"RemoteDisconnected", "ConnectionResetError"}
+    assert not {status for status, _ in answers} & {"200"}
     assert arrivals[-1] - arrivals[0] > 0.3, "evenly spaced"
 
 
