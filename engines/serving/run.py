@@ -13,6 +13,7 @@ from engines.serving.settings import Limits, Opened
 from mimo.artifact import open_artifact, verification_of
 from mimo.errors import EngineUnavailable, MimoError
 from mimo.files import cause_of, sha256_of
+from mimo.installing import install
 from mimo.kinds import kind_of
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -29,7 +30,7 @@ def check_installed() -> None:
         if not find_spec(name)
     ]
     if missing:
-        raise EngineUnavailable(f"the service needs {missing[0]}: pip install 'mimo-deblur[serve]'.")
+        raise EngineUnavailable(f"the service needs {missing[0]}: {install('serve')}.")
 
 
 def read_token(path: Path | None) -> str | None:

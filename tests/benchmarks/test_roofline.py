@@ -42,12 +42,12 @@ def test_the_work_of_a_graph(tmp_path: Path) -> None:
     ]
     opset = [helper.make_opsetid("", 18)]
     path = tmp_path / "a.onnx"
-    onnx.save(helper.make_model(helper.make_graph(nodes, "", ends[:1], ends[1:], [weight]), opset_imports=opset), path)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "one", ends[:1], ends[1:], [weight]), opset_imports=opset), path)
     pixels = 2 * 32 * 48
     assert work_of_graph(path, Shape(2, 32, 48)) == Work(5 * 3 * pixels, 2 * 5 * 3 + 4 * (3 + 5) * pixels)
 
     product = helper.make_node("Einsum", ["blur", "blur"], ["sharp"], equation="nchw,nkhw->nchw")
-    onnx.save(helper.make_model(helper.make_graph([product], "", ends[:1], ends[1:]), opset_imports=opset), path)
+    onnx.save(helper.make_model(helper.make_graph([product], "one", ends[:1], ends[1:]), opset_imports=opset), path)
     assert work_of_graph(path, Shape(2, 32, 48)) == Work(None, 4 * (3 + 3) * pixels), "not counted, and said so"
 
     with pytest.raises(ArtifactError, match="not a readable ONNX file"):

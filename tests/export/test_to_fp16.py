@@ -185,7 +185,7 @@ def test_every_output_gets_its_cast_and_the_input_one() -> None:
     assert types(model)["half"] == types(model)["sharp"] == FLOAT
 
 
-@pytest.mark.parametrize("operator", ["Softmax", "InstanceNormalization", "Exp", "Cast"])
+@pytest.mark.parametrize("operator", ["Sin", "Selu", "IsNaN", "Cast"])
 def test_an_unknown_operator_is_refused_by_name(operator: str) -> None:
     model = model_of([conv("blur", "a"), node(operator, ["a"], "sharp")], CONVOLUTION)
     with pytest.raises(ExportError, match=f"the operator {operator}, which mimo cannot turn to FP16"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from export.to_onnx import export_onnx
 from mimo.artifact import open_artifact, sidecar_of
 from mimo.errors import ExportError, OutputError
 from mimo.files import sha256_of
+from mimo.installing import install
 from mimo.networks.checkpoint import Checkpoint, load_checkpoint
 from mimo.onnx_stats import summarise
 from tests.tiny import SPEC, Tiny
@@ -222,7 +224,7 @@ def test_without_onnxruntime_there_is_no_export(
     checkpoint: Checkpoint, traced: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ExportError, match=r"ONNX Runtime is not installed.* pip install 'mimo-deblur\[cpu\]'"):
+    with pytest.raises(ExportError, match=rf"ONNX Runtime is not installed.* {re.escape(install('cpu'))}"):
         export_onnx(checkpoint, tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
