@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, assert_never
 
 from benchmarks.cold_cache import cold_cache
 from benchmarks.compare import RoundsRule, compare
-from benchmarks.context import Gauges, describe_machine
 from benchmarks.cost import Work, work_of_graph, work_of_module
+from benchmarks.machine import describe_machine
 from benchmarks.measurement import (
     EndToEnd,
     InFlight,
@@ -28,6 +28,7 @@ from benchmarks.memory import Memory, PeakMemory
 from benchmarks.recorded import checked_as
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
 from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
+from benchmarks.telemetry import Gauges
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import kind_at, open_engine
 from engines.runtimes.table import Precision, choose, runtimes_for

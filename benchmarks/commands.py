@@ -335,7 +335,7 @@ def table_command(
 @app.command("doctor")
 def doctor_command(json_out: JsonOut = None) -> None:
     """Show what this machine can do: processor, GPU, runtimes and their versions."""
-    from benchmarks.context import describe_machine
+    from benchmarks.machine import describe_machine
     from mimo.files import write_json
 
     machine = describe_machine()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from benchmarks.bench import speedup
-from benchmarks.context import warnings_of
+from benchmarks.doubts import warnings_of
 from benchmarks.measurement import AGREEMENT
 from benchmarks.reports import BenchReport, CompareReport, Published, Row, SweepReport, TableReport, states_of
 from benchmarks.timing_statistics import SMALLEST_N

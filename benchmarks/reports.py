@@ -68,7 +68,7 @@ class _Open(BaseModel):
 
 
 class Machine(_Open):
-    """Where it was measured (``benchmarks.context.describe_machine``); what else the machine says is kept as it is."""
+    """Where it was measured (``benchmarks.machine.describe_machine``); what else the machine says is kept as it is."""
 
     cpu: str = "an unknown processor"
     cpu_flags: list[str] = []

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
-from benchmarks.context import core_count, last_level_cache_bytes
 from benchmarks.cost import Work
+from benchmarks.machine import core_count, last_level_cache_bytes
 from benchmarks.units import Bytes, Count, Fraction, Rate, Seconds
 from engines.runtimes.base import Device
 

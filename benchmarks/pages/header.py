@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.context import warnings_of
+from benchmarks.doubts import warnings_of
 from benchmarks.pages.quantities import html, short, size
 from benchmarks.pages.tables import name_of
 from benchmarks.reports import BenchReport, CompareReport, Report, Row, Side, SweepReport, TableReport, states_of

@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from benchmarks.compare import Comparison, RoundsRule, Sampler, compare
-from benchmarks.context import describe_machine
+from benchmarks.machine import describe_machine
 from mimo.files import write_json
 
 

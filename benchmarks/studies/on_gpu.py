@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmarks.bench import Ceilings, Job, head, jobs_for, measure_engine, measure_row, not_run, standing
-from benchmarks.context import describe_gpu
 from benchmarks.cost import work_of_module
+from benchmarks.machine import describe_gpu
 from benchmarks.measurement import StoppingRule
 from benchmarks.reports import BenchReport, Row
 from engines.build import build_engine

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.context import describe_gpu
+from benchmarks.machine import describe_gpu
 from benchmarks.measurement import Latency, StoppingRule, measure
 from engines.runtimes.base import Engine
 from engines.runtimes.cuda import Bindings, open_cuda

@@ -169,7 +169,7 @@ def test_what_was_asked_for_and_is_not_here_fails_and_is_not_replaced(
 
 
 def _gpu_is_here() -> bool:
-    from benchmarks.context import describe_gpu
+    from benchmarks.machine import describe_gpu
 
     return describe_gpu() is not None
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import cli
 from benchmarks.bench import Job, jobs_for, measure_row
-from benchmarks.context import PACKAGES
+from benchmarks.machine import PACKAGES
 from benchmarks.measurement import StoppingRule
 from engines.evaluation import evaluate
 from engines.options import DeviceChoice, EngineChoice, PrecisionChoice
