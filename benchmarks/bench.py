@@ -31,7 +31,7 @@ from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
 from benchmarks.telemetry import Gauges
 from engines.runtimes.base import Device, Engine, Images, Runtime
 from engines.runtimes.opening import kind_at, open_engine
-from engines.runtimes.table import Precision, choose, runtimes_for
+from engines.runtimes.table import Precision, choose, places
 from engines.sample_images import photograph_batch
 from mimo.artifact import open_artifact
 from mimo.errors import ArtifactError, MimoError
@@ -103,12 +103,7 @@ def jobs_for(path: Path) -> list[Job]:
     Raises :class:`ArtifactError` for a file that is none of ours.
     """
     kind, _ = kind_at(path)
-    return [
-        Job(path, row.name, device)
-        for device in ("cpu", "cuda")
-        for row in runtimes_for(kind)
-        if device in row.devices and (device == "cpu" or "cpu" not in row.devices or row.has_cuda())
-    ]
+    return [Job(path, row.name, device) for row, device in places(kind)]
 
 
 def job_on(path: Path, runtime: Runtime | None) -> Job:

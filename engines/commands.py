@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,11 +12,9 @@ from engines.options import (
     CsvOut,
     Device,
     Engine,
-    EngineChoice,
     OneRuntime,
     PageOut,
     Precision,
-    PrecisionChoice,
     Protocol,
     Threads,
     chosen_threads,
@@ -47,7 +43,6 @@ from mimo.wording import literal
 if TYPE_CHECKING:
     from engines.evaluation import Evaluation
     from engines.evaluation import Step as PictureStep
-    from engines.verification import Verification
 
 app = typer.Typer()
 
@@ -127,6 +122,7 @@ def verify_command(
     """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
     from benchmarks.report import verification_remarks, verification_table
     from engines.verification import write_verifications
+    from engines.verify import verify
     from mimo.artifact import verification_of
     from mimo.bundled import WEIGHTS
     from mimo.files import write_json
@@ -137,7 +133,20 @@ def verify_command(
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
     refused: list[tuple[Path, ArtifactError]] = []
-    results = list(_verify(paths, against, images, engine, precision, chosen_threads(threads), optimum, refused, seed))
+    count = chosen_threads(threads)
+    with working("verifying") as progress:
+        results = verify(
+            paths,
+            against=against,
+            images=images,
+            optimum=optimum,
+            runtime=engine,
+            precision=precision,
+            threads=count,
+            seed=seed,
+            refused=refused,
+            progress=progress,
+        )
     write_verifications(results)
     if json_out:
         write_json(json_out, [one.to_json() for one in results])
@@ -335,73 +344,3 @@ def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path 
             f"[yellow]without a number, and so the mean too: {literal(', '.join(missing[:5]))}[/yellow]", soft_wrap=True
         )
         raise typer.Exit(FAILED)
-
-
-def _verify(
-    paths: list[Path],
-    against: Path | None,
-    images: Path | None,
-    choice: EngineChoice,
-    precision: PrecisionChoice,
-    threads: int,
-    optimum: Shape,
-    refused: list[tuple[Path, ArtifactError]],
-    seed: int | None,
-) -> Iterator[Verification]:
-    """Verify ``paths`` one after the other. Files that are none of ours go to ``refused``, unless all are: that is raised."""
-    from benchmarks.bench import jobs_for
-    from engines.references import References
-    from engines.runtimes.opening import open_engine
-    from engines.runtimes.table import runtime_info
-    from engines.sample_images import list_pairs, list_photographs
-    from engines.verification import verify_numerics, verify_structure
-    from mimo.artifact import open_artifact
-    from mimo.bundled import PHOTOGRAPHS
-    from mimo.errors import EngineUnavailable
-    from mimo.formats import format_info
-
-    photographs = list_photographs(images or PHOTOGRAPHS)
-    pairs = list_pairs(images) if images else []
-    references = References(against, threads)
-    artifacts = []
-    for path in paths:
-        try:
-            artifact = open_artifact(path)
-            references.check(artifact)
-            artifacts.append(artifact)
-        except ArtifactError as error:
-            refused.append((path, error))
-    if not artifacts:
-        raise refused[0][1]
-    with working("verifying") as say:
-        for artifact in artifacts:
-            reference = references.of(artifact)
-            for job in jobs_for(artifact.path):
-                if choice not in ("auto", job.runtime):
-                    continue
-                try:
-                    engine = open_engine(job.path, job.runtime, job.device, precision=precision, threads=threads)
-                except EngineUnavailable as error:
-                    is_graph = format_info(artifact.format).is_graph
-                    if is_graph and choice == "auto" and not runtime_info(job.runtime).is_installed:
-                        continue  # a runtime that is not installed is none of those that work here
-                    if is_graph:
-                        raise
-                    say(f"{artifact.path.name}: structure")
-                    has_gpu = runtime_info(job.runtime).has_cuda()
-                    found = verify_structure(artifact, artifact.checkpoint_sha256, str(error) if has_gpu else "no GPU")
-                    yield replace(found, reference=reference.name)
-                    continue
-                with engine:
-                    found = verify_numerics(
-                        artifact,
-                        engine,
-                        reference,
-                        artifact.checkpoint_sha256,
-                        photographs,
-                        optimum=optimum,
-                        pairs=pairs,
-                        seed=seed,
-                        progress=say,
-                    )
-                    yield replace(found, reference=reference.name)

@@ -59,6 +59,10 @@ def test_links_lead_somewhere(page: str) -> None:
     assert not [link for link in here if not (ROOT / page).parent.joinpath(link).exists()]
 
 
+def test_every_page_is_found_from_the_readme() -> None:
+    assert not [page for page in PAGES if page.startswith("docs/") and f"]({page})" not in README]
+
+
 def test_the_two_make_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in ("demo", "test"):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mimo.errors import EngineUnavailable
 from mimo.formats import FORMATS, Format
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Runtime = Literal["pytorch", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 TensorRT = Literal["tensorrt", "tensorrt-rtx"]
 Device = Literal["cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 Precision = Literal["fp32", "bf16", "fp16"]
 """What arithmetic can be asked for."""
 FileKind = Literal["checkpoint", Format]
@@ -239,6 +240,18 @@ def runtime_info(name: Runtime) -> RuntimeInfo:
 def runtimes_for(kind: FileKind) -> list[RuntimeInfo]:
     """The runtimes that take files of ``kind``, in the order of preference; at least one."""
     return [row for row in RUNTIMES if kind in row.accepts]
+
+
+def places(kind: FileKind) -> list[tuple[RuntimeInfo, Device]]:
+    """All runtimes that take files of ``kind``, on the CPU and, where one can use it now, on the GPU; an engine always asks
+    for one.
+    """
+    return [
+        (row, device)
+        for device in DEVICES
+        for row in runtimes_for(kind)
+        if device in row.devices and (device == "cpu" or "cpu" not in row.devices or row.has_cuda())
+    ]
 
 
 def title_of(kind: FileKind) -> str:
