@@ -332,7 +332,7 @@ def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[Verified, Ps
 def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:
     if kind_of(path) == "checkpoint":
         if sha256 is None:
-            raise ArtifactError(f"{path} is not there: check the name.")
+            raise ArtifactError(f"{path} does not exist: check the name.")
         return sha256
     return open_artifact(path).checkpoint_sha256
 

@@ -13,7 +13,6 @@ from engines.options import OneRuntime, Precision, Threads, chosen_threads
 from engines.runtimes.table import RUNTIMES, Runtime, runtime_info
 from engines.runtimes.table import Device as DeviceName
 from mimo.errors import ArtifactError, MimoError
-from mimo.spec import Shape
 from mimo.terminal import FAILED, UNDECIDED, Against, Images, JsonOut, plain, print_facts, report_failure, screen, working
 from mimo.wording import literal
 
@@ -35,35 +34,26 @@ Targets = Annotated[
     ),
 ]
 MinSamples = Annotated[
-    int | None, typer.Option(help="Samples a row at least; 100 on a GPU, 20 on a CPU.", min=1, show_default=False)
+    int | None,
+    typer.Option(help="Minimum number of samples per row; by default 100 on a GPU, 20 on a CPU.", min=1, show_default=False),
 ]
 SamplesOut = Annotated[
     Path | None,
-    typer.Option("--json", writable=True, help="Write context, summaries and raw samples here.", show_default=False),
+    typer.Option("--json", writable=True, help="JSON file to write: context, summaries and raw samples.", show_default=False),
 ]
-RowsOut = Annotated[Path | None, typer.Option("--csv", writable=True, help="Write a line per row here.", show_default=False)]
+RowsOut = Annotated[
+    Path | None, typer.Option("--csv", writable=True, help="CSV file to write: a line per row.", show_default=False)
+]
 MaxSeconds = Annotated[
-    float, typer.Option(help="Seconds for the samples of a row at most; then it is labelled not converged.", min=0)
+    float, typer.Option(help="Maximum seconds of sampling per row; a row stopped by it is labelled not converged.", min=0)
 ]
-HtmlOut = Annotated[
-    Path | None, typer.Option("--html", writable=True, help="Write a page to look at here.", show_default=False)
-]
+HtmlOut = Annotated[Path | None, typer.Option("--html", writable=True, help="HTML page to write.", show_default=False)]
 Size = Annotated[str, typer.Option(help="Height x width.")]
-Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
-
-
+Batch = Annotated[int, typer.Option(help="Images per batch.", min=1)]
 FailSlower = Annotated[
     str | None,
     typer.Option(metavar="PERCENT", help="Exit 1 if slower by more than this, such as 5%; 4 if undecided.", show_default=False),
 ]
-
-
-def _shape(size: str, batch: int) -> Shape:
-    """The shape of ``--size`` and ``--batch``. Raises :class:`~mimo.errors.ShapeError` for a size that is a lone number."""
-    shape = Shape.parse(size)
-    if batch != 1 and shape.batch not in (1, batch):
-        raise MimoError(f"--size {size} says a batch of {shape.batch} and --batch {batch}: leave one out.")
-    return Shape(max(shape.batch, batch), shape.height, shape.width)
 
 
 def _gate(rulings: Sequence[Ruling]) -> None:
@@ -82,22 +72,24 @@ def bench_command(
     against: Against = None,
     sync: Annotated[
         bool,
-        typer.Option("--sync/--no-sync", help="Measure until the device has finished; --no-sync shows what is lost without."),
+        typer.Option("--sync/--no-sync", help="Measure until the device has finished; --no-sync shows the asynchronous time."),
     ] = True,
-    e2e: Annotated[bool, typer.Option("--e2e", help="More rows: from host array to host array, any size.")] = False,
+    e2e: Annotated[bool, typer.Option("--e2e", help="Add end-to-end rows: from host array to host array, any size.")] = False,
     throughput: Annotated[
         int,
         typer.Option(
             "--throughput",
-            help="More rows: so many restorations in flight, each on an engine of its own.",
+            help="Add rows with this many restorations in flight, each on its own engine.",
             min=0,
             max=64,
             show_default=False,
         ),
     ] = 0,
-    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="More rows: the network captured and replayed.")] = False,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="Add rows with the network captured as a CUDA graph and replayed.")
+    ] = False,
     cold_cache: Annotated[
-        bool, typer.Option("--cold-l2", help="More rows: the last-level cache emptied before each sample.")
+        bool, typer.Option("--cold-l2", help="Add rows with the last-level cache emptied before each sample.")
     ] = False,
     size: Size = "720x1280",
     batch: Batch = 1,
@@ -108,7 +100,7 @@ def bench_command(
     min_samples: MinSamples = None,
     max_seconds: MaxSeconds = 60.0,
     limits: Annotated[
-        bool, typer.Option("--limits/--no-limits", help="Also measure what this device could do at best.")
+        bool, typer.Option("--limits/--no-limits", help="Also measure the peaks of this device, for the roofline.")
     ] = True,
     baseline: Annotated[
         Path | None,
@@ -126,7 +118,7 @@ def bench_command(
     from benchmarks.report import bench_remarks, bench_table
     from benchmarks.reports import BenchReport
     from benchmarks.schema import read_report
-    from benchmarks.targets import bench_jobs, variants
+    from benchmarks.targets import bench_jobs, shape_from, variants
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
@@ -136,7 +128,7 @@ def bench_command(
     before = read_report(baseline) if baseline is not None else None
     if before is not None and not isinstance(before, BenchReport):
         raise MimoError(f"{baseline} is a report of another command: give one that mimo bench --json wrote.")
-    shape = _shape(size, batch)
+    shape = shape_from(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
     refused: list[tuple[Path, ArtifactError]] = []
     jobs = variants(
@@ -174,7 +166,7 @@ def compare_command(
     precision: Precision = "auto",
     threads: Threads = None,
     images: Images = None,
-    max_seconds: Annotated[float, typer.Option(help="Seconds of rounds for each of the two at most.", min=0)] = 60.0,
+    max_seconds: Annotated[float, typer.Option(help="Maximum seconds of sampling for each of the two.", min=0)] = 60.0,
     fail_slower: FailSlower = None,
     json_out: SamplesOut = None,
     csv_out: RowsOut = None,
@@ -185,12 +177,12 @@ def compare_command(
     from benchmarks.compare import RoundsRule
     from benchmarks.gate import allowed_fraction, of_comparison
     from benchmarks.report import comparison_text
-    from benchmarks.targets import one_job
+    from benchmarks.targets import one_job, shape_from
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
     allowed = allowed_fraction(fail_slower) if fail_slower is not None else None
-    shape = _shape(size, batch)
+    shape = shape_from(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
     count = chosen_threads(threads)
     job_a, job_b = (one_job(target, precision, count) for target in (a, b))
@@ -210,9 +202,9 @@ def sweep_command(
     target: Target,
     size: Annotated[
         str | None,
-        typer.Option(help="Sizes with commas between, such as 256x256,720x1280.", show_default=False),
+        typer.Option(help="Comma-separated sizes, such as 256x256,720x1280.", show_default=False),
     ] = None,
-    batch: Annotated[str | None, typer.Option(help="Batches, with commas between; by default 1,2.", show_default=False)] = None,
+    batch: Annotated[str | None, typer.Option(help="Comma-separated batch sizes; by default 1,2.", show_default=False)] = None,
     precision: Precision = "auto",
     threads: Threads = None,
     images: Images = None,
@@ -226,12 +218,12 @@ def sweep_command(
     from benchmarks.measurement import StoppingRule
     from benchmarks.report import sweep_table
     from benchmarks.sweep import BATCHES, SIZES, sweep
-    from benchmarks.targets import one_job
+    from benchmarks.targets import batch_from, one_job, shape_from
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
     shapes = [
-        _shape(side, _count(count))
+        shape_from(side, batch_from(count))
         for side in (size.split(",") if size else SIZES)
         for count in (batch.split(",") if batch else BATCHES)
     ]
@@ -250,19 +242,20 @@ def sweep_command(
 @app.command("table")
 def table_command(
     size: Annotated[str, typer.Option(help="Height x width.")] = "720x1280",
-    runtime: Annotated[Runtime, typer.Option(help="Where all of them run.")] = "pytorch",
+    runtime: Annotated[Runtime, typer.Option(help="Runtime for all networks.")] = "pytorch",
     device: Annotated[
         DeviceName | None,
-        typer.Option(help="Where all of them run; by default the CPU, and a GPU for TensorRT.", show_default=False),
+        typer.Option(help="Device for all networks; by default the CPU, and a GPU for TensorRT.", show_default=False),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only this network, such as nafnet-32; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Measure only this network, such as nafnet-32; may be repeated.", show_default=False),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NETWORK=FILE",
-            help="Your download of a network's public weights; without, all but MIMO-UNet run untrained, which takes as long.",
+            help="File with a network's public weights; without one, a network runs untrained, which takes as long.",
             show_default=False,
         ),
     ] = None,
@@ -286,6 +279,7 @@ def table_command(
     from benchmarks.networks import networks
     from benchmarks.report import networks_table
     from benchmarks.table import table
+    from benchmarks.targets import shape_from
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
     from mimo.terminal import need_torch
@@ -313,7 +307,7 @@ def table_command(
     with TemporaryDirectory() as folder, working("measuring") as say:
         report = table(
             chosen,
-            _shape(size, 1),
+            shape_from(size, 1),
             list_photographs(images or PHOTOGRAPHS),
             rule,
             Path(folder),
@@ -377,13 +371,6 @@ def schema_command(name: Annotated[SchemaName, typer.Argument(help="The command 
 
         schema = report_schema(name)
     typer.echo(json.dumps(schema, indent=2))
-
-
-def _count(text: str | int) -> int:
-    text = str(text)
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise MimoError(f"--batch must be whole numbers of at least 1 with commas between, got {text!r:.40}.")
-    return int(text)
 
 
 def _write_report(report: Report, json_out: Path | None, csv_out: Path | None, html_out: Path | None) -> None:

@@ -97,7 +97,7 @@ def networks(weights: Mapping[str, Path]) -> tuple[Network, ...]:
         raise MimoError(f"--weights {unknown[0]}=...: there is no such network in the table: use one of {', '.join(known)}.")
     for path in weights.values():
         if not path.exists():
-            raise MimoError(f"--weights: {path} is not there: check the name.")
+            raise MimoError(f"--weights: {path} does not exist: check the name.")
     rows: list[Network] = []
     for name, variant in known.items():
         given = weights.get(name, SHIPPED.get(name))

@@ -15,6 +15,7 @@ from engines.runtimes.table import Runtime, runtime_info
 from mimo.artifact import Artifact, open_artifact
 from mimo.bundled import WEIGHTS, checkpoint_of, given_file, given_model
 from mimo.errors import ArtifactError, MimoError
+from mimo.spec import Shape
 from mimo.terminal import artifacts_here
 
 
@@ -110,3 +111,19 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
         if choice == runtime and name:
             return given_model(Path(name), choice), choice
     raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")
+
+
+def shape_from(size: str, batch: int) -> Shape:
+    """The shape of ``--size`` and ``--batch``. Raises :class:`~mimo.errors.ShapeError` for a size that is a lone number."""
+    shape = Shape.parse(size)
+    if batch != 1 and shape.batch not in (1, batch):
+        raise MimoError(f"--size {size} says a batch of {shape.batch} and --batch {batch}: leave one out.")
+    return Shape(max(shape.batch, batch), shape.height, shape.width)
+
+
+def batch_from(text: str | int) -> int:
+    """The number in a part of ``--batch``. Raises :class:`~mimo.errors.MimoError` for what is no whole number of at least 1."""
+    text = str(text)
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise MimoError(f"--batch must be whole numbers of at least 1 with commas between, got {text!r:.40}.")
+    return int(text)

@@ -52,7 +52,7 @@ EnsembleChoice = Literal["none", "rot4"]
 @app.command("build-engine")
 def build_engine_command(
     onnx: Annotated[
-        Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in this folder.", show_default=False)
+        Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in the current directory.", show_default=False)
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Compute in FP16; an FP32 graph is converted first.")] = False,
     runtime: Annotated[TensorRT, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")] = "tensorrt-rtx",
@@ -62,7 +62,9 @@ def build_engine_command(
     compute_capability: Annotated[
         str | None, typer.Option(help="GPUs to build for, such as 8.6,8.9 or current (tensorrt-rtx).", show_default=False)
     ] = None,
-    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision.")] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Accept convolutions in another precision than the graph.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -110,13 +112,14 @@ def verify_command(
     engine: OneRuntime = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
-    size: Annotated[str, typer.Option(help="The optimum to verify an ONNX file at.")] = "720x1280",
+    size: Annotated[str, typer.Option(help="Optimum size to verify an ONNX file at.")] = "720x1280",
     seed: Annotated[
         int | None,
         typer.Option(help="Draw the small shapes of an earlier report again.", min=0, max=2**32 - 1, show_default=False),
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", writable=True, help="Write the whole report here too.", show_default=False)
+        Path | None,
+        typer.Option("--json", writable=True, help="Write the whole report to this JSON file, too.", show_default=False),
     ] = None,
 ) -> None:
     """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
@@ -165,9 +168,7 @@ def deblur_command(
     out: Annotated[Path, typer.Option(file_okay=False, writable=True, help="The folder for the results.")],
     model: Annotated[
         Path | None,
-        typer.Option(
-            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
-        ),
+        typer.Option(help="A checkpoint, an ONNX file or an engine; by default the bundled weights.", show_default=False),
     ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -186,10 +187,10 @@ def deblur_command(
     strength: Annotated[
         float,
         typer.Option(
-            help="How much of the result: 1 all of it, 0 the photograph as it is, between them a mixture.", min=0, max=1
+            help="Strength of the effect: 1 is the full result, 0 the photograph itself, in between a mixture.", min=0, max=1
         ),
     ] = 1.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is done already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Restore photographs again whose results exist.")] = False,
     html_out: PageOut = None,
 ) -> None:
     """Photographs in, sharper photographs out: all that a file carries besides its pixels is kept."""
@@ -254,14 +255,12 @@ def deblur_command(
 def eval_command(
     model: Annotated[
         Path | None,
-        typer.Argument(
-            help="A checkpoint, an ONNX file or an engine; by default the weights that ship with mimo.", show_default=False
-        ),
+        typer.Argument(help="A checkpoint, an ONNX file or an engine; by default the bundled weights.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A folder with blur/ and sharp/, or a prepared dataset; by default the photographs that ship with mimo.",
+            help="A folder with blur/ and sharp/, or a prepared dataset; by default the bundled photographs.",
             show_default=False,
         ),
     ] = None,

@@ -10,7 +10,7 @@ from mimo.terminal import report_failure
 
 
 def only_fp32_onnx(refused: list[Path]) -> Artifact:
-    """The one in this folder; files that are none of ours are told, added to ``refused`` and passed over."""
+    """The one FP32 graph in the current directory; other files are reported, added to ``refused`` and skipped."""
     found = []
     for path in sorted(path for path in Path().glob("*.onnx") if not path.name.startswith(".") and not path.is_dir()):
         try:
@@ -22,6 +22,8 @@ def only_fp32_onnx(refused: list[Path]) -> Artifact:
         case [one]:
             return one
         case []:
-            raise ArtifactError("there is no FP32 ONNX file in this folder: run mimo export --to onnx first, or name one.")
+            raise ArtifactError(
+                "there is no FP32 ONNX file in the current directory: run mimo export --to onnx first, or name one."
+            )
         case several:
             raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in several)}): name one.")

@@ -17,9 +17,9 @@ EngineChoice = Literal["auto", Runtime]
 DeviceChoice = Literal["auto", DeviceName]
 PrecisionChoice = Literal["auto", PrecisionName]
 
-Engine = Annotated[EngineChoice, typer.Option(help="The runtime.")]
-OneRuntime = Annotated[EngineChoice, typer.Option(help="Only this runtime; auto is every one that works here.")]
-Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
+Engine = Annotated[EngineChoice, typer.Option(help="Runtime to use.")]
+OneRuntime = Annotated[EngineChoice, typer.Option(help="Use only this runtime; auto uses every installed one.")]
+Device = Annotated[DeviceChoice, typer.Option(help="Device to compute on.")]
 Precision = Annotated[
     PrecisionChoice,
     typer.Option(help="The arithmetic; auto: bf16 in OpenVINO where the processor has it, fp32 in PyTorch, else the graph's."),
@@ -52,9 +52,11 @@ Protocol = Annotated[
 ]
 CsvOut = Annotated[
     Path | None,
-    typer.Option("--csv", writable=True, help="Write a line per picture, per scene and overall here.", show_default=False),
+    typer.Option(
+        "--csv", writable=True, help="CSV file to write: a line per picture, per scene and overall.", show_default=False
+    ),
 ]
 PageOut = Annotated[
     Path | None,
-    typer.Option("--html", writable=True, help="Write a page with the pictures side by side here.", show_default=False),
+    typer.Option("--html", writable=True, help="HTML page to write, with the pictures side by side.", show_default=False),
 ]

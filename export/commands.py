@@ -25,8 +25,8 @@ def export_command(
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="A checkpoint of any network mimo knows, or mimo-unet-small for those of ours; by default mimo-unet, which "
-            "ships with mimo. For triton an ONNX file or a TensorRT engine, by default the FP32 ONNX file in this folder.",
+            help="A checkpoint of any network mimo knows, or the name of bundled weights; by default mimo-unet. "
+            "For triton an ONNX file or a TensorRT engine, by default the FP32 ONNX file in the current directory.",
             show_default=False,
         ),
     ] = None,
@@ -35,9 +35,9 @@ def export_command(
         Path | None,
         typer.Option(writable=True, help="The file to write; by default <model>.onnx or .xml.", show_default=False),
     ] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="A typed FP16 graph, as TensorRT 11 wants it.")] = False,
-    io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: input and output float16 too.")] = False,
-    all_scales: Annotated[bool, typer.Option("--all-scales", help="Also the quarter- and half-size outputs.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write a strongly typed FP16 graph, as TensorRT 11 requires.")] = False,
+    io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: make input and output float16, too.")] = False,
+    all_scales: Annotated[bool, typer.Option("--all-scales", help="Also export the quarter- and half-size outputs.")] = False,
     repository: Annotated[
         Path | None,
         typer.Option(
@@ -172,7 +172,11 @@ def adopt_command(
     graph: Annotated[Path, typer.Argument(help="An ONNX file from elsewhere: an RGB image in, one of the same size out.")],
     out: Annotated[
         Path | None,
-        typer.Option(writable=True, help="The file to write; by default <name>.adopted.onnx here.", show_default=False),
+        typer.Option(
+            writable=True,
+            help="The file to write; by default <name>.adopted.onnx in the current directory.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """A graph without its checkpoint -> an artifact; what is made of it is compared with the graph itself."""

@@ -170,7 +170,7 @@ def open_artifact(path: Path) -> Artifact:
     changed since the sidecar was written, when the two contradict each other, or when nothing says what it is.
     """
     if not _is_there(path):
-        raise ArtifactError(f"{path} is not there: make it with mimo export or mimo build-engine, or check the name.")
+        raise ArtifactError(f"{path} does not exist: make it with mimo export or mimo build-engine, or check the name.")
     sha256 = hash_of(path)
     sidecar = sidecar_of(path)
     if _is_there(sidecar):

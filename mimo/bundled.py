@@ -1,4 +1,4 @@
-"""What comes with the project: the weights that ``mimo`` starts from and a few photographs."""
+"""What is bundled: the weights that ``mimo`` starts from and a few photographs."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class MimoError(Exception):
 
 
 class ShapeError(MimoError):
-    """A size, a batch or an optimisation profile that cannot be."""
+    """An invalid size, batch or optimisation profile."""
 
 
 class CheckpointError(MimoError):
@@ -51,11 +51,11 @@ class BuildError(MimoError):
 
 
 class EngineUnavailable(MimoError):
-    """A runtime or a device that was asked for and is not here. Nothing else is tried in its place."""
+    """A runtime or a device that was asked for and is not available. Nothing else is tried in its place."""
 
 
 class EngineError(MimoError):
-    """A runtime that is here and failed."""
+    """A runtime that is available and failed."""
 
 
 class OutOfMemory(EngineError):

@@ -292,7 +292,7 @@ def _bytes_of(path: Path) -> bytes:
             raise ImageError(f"{path} is a folder or a device: give a file.")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ImageError(f"{path} is not there: check the name.") from error
+        raise ImageError(f"{path} does not exist: check the name.") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
 

@@ -133,7 +133,7 @@ def _weights(model: onnx.ModelProto) -> str | None:
     tensors = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
     for tensor in (*model.graph.initializer, *tensors):
         if tensor.data_type not in TYPES:
-            return f"the weight {tensor.name[:60]!r} has a type that no network here has"
+            return f"the weight {tensor.name[:60]!r} has a type that no supported network has"
         try:
             if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > LARGEST_FILE:
                 raise ValueError("dimensions")
@@ -172,10 +172,10 @@ def _values(model: onnx.ModelProto) -> str | None:
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type") or tensor.elem_type not in TYPES:
-            return f"the value {value.name[:60]!r} has a type that no network here has"
+            return f"the value {value.name[:60]!r} has a type that no supported network has"
         dimensions = [one.dim_value for one in tensor.shape.dim]
         if any(size < 0 for size in dimensions) or math.prod(size or 1 for size in dimensions) > LARGEST_VALUE:
-            return f"the value {value.name[:60]!r} is larger than that of any network here"
+            return f"the value {value.name[:60]!r} is larger than that of any supported network"
     return None
 
 

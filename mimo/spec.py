@@ -60,7 +60,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """Batch, height and width of an NCHW batch of RGB images. Raises :class:`ShapeError` when it cannot be one."""
+    """Batch, height and width of an NCHW batch of RGB images. Raises :class:`ShapeError` for an invalid one."""
 
     batch: int
     height: int

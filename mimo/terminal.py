@@ -54,7 +54,7 @@ Against = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option(help="A folder of photographs; by default the bundled ones.", show_default=False)]
 JsonOut = Annotated[
-    Path | None, typer.Option("--json", writable=True, help="Also write the results here as JSON.", show_default=False)
+    Path | None, typer.Option("--json", writable=True, help="JSON file to write the results to.", show_default=False)
 ]
 
 
@@ -199,5 +199,7 @@ def artifacts_here() -> list[Path]:
     """The graphs and engines in the current directory. Raises :class:`ArtifactError` when there is none."""
     found = artifacts_in(Path())
     if not found:
-        raise ArtifactError("there is no ONNX file or engine in this folder: run mimo export --to onnx first, or name a file.")
+        raise ArtifactError(
+            "there is no ONNX file or engine in the current directory: run mimo export --to onnx first, or name a file."
+        )
     return found

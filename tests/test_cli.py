@@ -205,7 +205,7 @@ def small_profile(tiny: Tiny, folder: Path) -> list[object]:
         (lambda tiny, folder: ["bench", tiny.onnx, "--size", "big"], "is not a size"),
         (lambda tiny, folder: ["build-engine"], "run mimo export --to onnx first"),
         (lambda tiny, folder: ["verify"], "run mimo export --to onnx first"),
-        (lambda tiny, folder: ["export", "missing.pkl"], "is not there"),
+        (lambda tiny, folder: ["export", "missing.pkl"], "does not exist"),
         (lambda tiny, folder: ["export", "--io-fp16"], "--io-fp16 goes with --fp16"),
         (lambda tiny, folder: ["verify", tiny.onnx], "made from another checkpoint .* --against"),
         (lambda tiny, folder: ["deblur", ".", "--out", "out", "--model", tiny.engine], "GPU"),

@@ -84,7 +84,7 @@ class CudaBindings:
             self._call(runtime.cudaFree, 0)  # makes the primary context now, not inside what is timed
         except (EngineError, RuntimeError) as error:
             raise EngineUnavailable(
-                f"no NVIDIA GPU can be used here ({error}): use a machine with one, or the ONNX file with --device cpu."
+                f"no NVIDIA GPU can be used on this machine ({error}): use another machine, or the ONNX file with --device cpu."
             ) from error
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -146,7 +146,7 @@ class PyCuda:
             self._context = driver.Device(0).retain_primary_context()
         except driver.Error as error:
             raise EngineUnavailable(
-                f"no NVIDIA GPU can be used here ({error}): use a machine with one, or the ONNX file with --device cpu."
+                f"no NVIDIA GPU can be used on this machine ({error}): use another machine, or the ONNX file with --device cpu."
             ) from error
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}

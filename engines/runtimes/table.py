@@ -52,7 +52,7 @@ class Opening:
         """Raise :class:`EngineUnavailable` when another precision than ``computes`` is asked for."""
         if self.precision not in ("auto", computes):
             raise EngineUnavailable(
-                f"{self.path.name} is computed in {computes} here, on the {self.device}: leave the precision out, or use a "
+                f"{self.path.name} is computed in {computes} on the {self.device}: leave the precision out, or use a "
                 f"file or a runtime that computes in {self.precision}."
             )
 
@@ -289,5 +289,5 @@ def refusal(kind: FileKind, name: str, row: RuntimeInfo, device: Device, *, cuda
         return f"{row.name} runs on {where} only: use --device {row.devices[0]}, {cure}."
     if cuda_graph and not row.cuda_graphs:
         able = ", ".join(other.name for other in RUNTIMES if other.cuda_graphs)
-        return f"{row.name} is not run with CUDA graphs here: leave the CUDA graph out, or use {able}."
+        return f"{row.name} does not run with CUDA graphs: leave the CUDA graph out, or use {able}."
     return None

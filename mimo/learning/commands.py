@@ -26,22 +26,23 @@ app = typer.Typer()
 SubsetChoice = Literal["J", "R"]
 
 prepare_app = typer.Typer(
-    help="Bring a public dataset into train/, val/ and test/ with blur/ and sharp/, by hard links; nothing is moved.",
+    help="Arrange a public dataset as train/, val/ and test/ with blur/ and sharp/, by hard links; nothing is moved.",
     no_args_is_help=True,
 )
 app.add_typer(prepare_app, name="prepare")
 
-Source = Annotated[Path, typer.Argument(metavar="SRC", help="The dataset as it was unpacked.")]
+Source = Annotated[Path, typer.Argument(metavar="SRC", help="The unpacked dataset.")]
 Destination = Annotated[
     Path,
-    typer.Argument(
-        metavar="DST", file_okay=False, writable=True, help="The folder to make; run again, it finishes what is missing."
-    ),
+    typer.Argument(metavar="DST", file_okay=False, writable=True, help="The folder to create; a second run completes it."),
 ]
 ValScenes = Annotated[
     int | None,
     typer.Option(
-        "--val-scenes", help="Whole scenes set aside from train for validation; by default a tenth.", show_default=False, min=0
+        "--val-scenes",
+        help="Number of whole training scenes to set aside for validation; by default a tenth.",
+        show_default=False,
+        min=0,
     ),
 ]
 
@@ -51,7 +52,7 @@ def prepare_gopro_command(
     src: Source,
     dst: Destination,
     gamma: Annotated[
-        bool, typer.Option("--gamma", help="Take blur_gamma; the published numbers are of blur, the linear one.")
+        bool, typer.Option("--gamma", help="Use blur_gamma instead of blur, the linear one, on which published numbers are.")
     ] = False,
     val_scenes: ValScenes = None,
 ) -> None:
@@ -94,10 +95,10 @@ def synthesize_command(
     dst: Annotated[
         Path,
         typer.Argument(
-            metavar="DST", file_okay=False, writable=True, help="The dataset to make; run again, it grows or finishes."
+            metavar="DST", file_okay=False, writable=True, help="The dataset to create; a second run extends or completes it."
         ),
     ],
-    count: Annotated[int, typer.Option(help="How many pairs there shall be.", min=1)],
+    count: Annotated[int, typer.Option(help="Number of pairs.", min=1)],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 0,
     style: Annotated[
         Style,
@@ -112,7 +113,7 @@ def synthesize_command(
     longest: Annotated[
         float | None, typer.Option(help="The longest track, in pixels; by default the style's.", show_default=False)
     ] = None,
-    workers: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Number of threads.", min=1)] = 2,
 ) -> None:
     """Sharp photographs -> blurry/sharp pairs by motion during the exposure, mild and strong."""
     from mimo.learning.datasets import not_regular
@@ -173,21 +174,19 @@ def train_command(
     out: Annotated[
         Path | None, typer.Option(help="The folder of the run.", file_okay=False, writable=True, show_default=False)
     ] = None,
-    model: Annotated[str, typer.Option(help="The network by its name, such as mimo-unet-small or nafnet-32.")] = "mimo-unet",
+    model: Annotated[str, typer.Option(help="Name of the network, such as mimo-unet-small or nafnet-32.")] = "mimo-unet",
     width: Annotated[
-        int | None, typer.Option(help="Channels at full size, of a MIMO-UNet or NAFNet of one's own.", show_default=False)
+        int | None, typer.Option(help="Channels at full size, for a custom MIMO-UNet or NAFNet.", show_default=False)
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Residual blocks in each stage of a MIMO-UNet of one's own.", show_default=False)
+        int | None, typer.Option(help="Residual blocks in each stage, for a custom MIMO-UNet.", show_default=False)
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(
-            help="Continue the run in this folder, to the bit on a CPU; it knows its own options.", show_default=False
-        ),
+        typer.Option(help="Continue the run in this folder with its own options, bit for bit on a CPU.", show_default=False),
     ] = None,
     profile_loader: Annotated[
-        bool, typer.Option("--profile-loader", help="Only measure whether loading keeps up with training.")
+        bool, typer.Option("--profile-loader", help="Measure whether loading keeps up with training, and exit.")
     ] = False,
     **chosen: Any,
 ) -> None:

@@ -81,7 +81,7 @@ class Recipe:
         "A folder of sharp photographs, shaken while the run learns: no crop is seen twice. May be given several times.",
         flag="synthesize-from",
     )
-    style: Style = option("handheld", "How photographs are shaken, as in mimo synthesize.", **_one_of(Style))
+    style: Style = option("handheld", "Blur model for sharp photographs, as in mimo synthesize.", **_one_of(Style))
     shortest: float | None = option(
         None, "The shortest shake, in pixels; by default the style's.", LENGTHS, _finite(SHORTEST, LONGEST)
     )
@@ -133,7 +133,7 @@ class Recipe:
         lambda names: set(names) <= set(get_args(Augmentation)),
     )
     init: Path | None = option(None, "A checkpoint of the same network to start from, or the name of bundled weights.")
-    seed: int = option(0, "Of everything that is random.", "at least 0", _finite(0))
+    seed: int = option(0, "Random seed.", "at least 0", _finite(0))
     val_every: int = option(2000, "Updates between validations.", "at least 1", _finite(1))
     val_crop: int = option(
         0,
@@ -216,9 +216,11 @@ class Recipe:
 class Session:
     """How to run, as far as the weights do not depend on it; may change when a run is continued. Raises as :class:`Recipe`."""
 
-    device: Device = option("auto", "Where to train.", **_one_of(Device))
+    device: Device = option("auto", "Device to train on.", **_one_of(Device))
     workers: int = option(4, "Threads that load pictures; 0 loads between the updates.", "at least 0", _finite(0))
-    cache_gib: float = option(4.0, "GiB of decoded pictures kept in memory, over all processes here.", "at least 0", _finite(0))
+    cache_gib: float = option(
+        4.0, "GiB of decoded pictures kept in memory, over all processes of this machine.", "at least 0", _finite(0)
+    )
     max_minutes: float | None = option(
         None,
         "Validate, save and stop after so long; --resume continues.",

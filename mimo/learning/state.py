@@ -232,7 +232,7 @@ def _initial(path: Path, spec: ModelSpec) -> Checkpoint:
 def read_run(path: Path) -> dict[str, Any]:
     """What :meth:`Learner.packed` wrote, on the CPU. No code in it is run. Raises :class:`TrainingError`."""
     if not path.is_file():
-        raise TrainingError(f"{path} is not there: --resume takes the --out folder of a run that has begun.")
+        raise TrainingError(f"{path} does not exist: --resume takes the --out folder of a run that has begun.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:

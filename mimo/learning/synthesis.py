@@ -190,7 +190,7 @@ def _same_settings(dst: Path, settings: dict[str, Any]) -> None:
             raise DataError(f"{dst} was made with another seed, other settings or other photographs: choose another folder.")
         return
     if any((dst / side).is_dir() and any((dst / side).iterdir()) for side in ("blur", "sharp")):
-        raise DataError(f"{dst} holds pictures that were not made here: choose another folder.")
+        raise DataError(f"{dst} holds pictures that mimo synthesize did not make: choose another folder.")
     write_json(record, settings)
 
 

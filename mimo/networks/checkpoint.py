@@ -62,7 +62,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     elif path.is_file():
         (content, lineage), sha256 = read_tensors(path), sha256_of(path)
     else:
-        raise CheckpointError(f"{path} is not there: check the name, or leave it out to use the weights that ship with mimo.")
+        raise CheckpointError(f"{path} does not exist: check the name, or leave it out to use the bundled weights.")
     found, remarks = _chosen(content, path)
     state = _checked(found.spec, found.state, path)
     return Checkpoint(found.spec, state, path=path, sha256=sha256, lineage=lineage, remarks=remarks)

@@ -24,7 +24,7 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 
 Progress = Callable[[int, int | None], None]
-"""Told while downloading: the bytes that are here, and of how many where the server says so."""
+"""Called while downloading with the bytes so far and the total, or None where the server does not say."""
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,9 @@ def row(
     }
 
 
-def unmeasured(reason: str = "no NVIDIA GPU can be used here: use a machine with one.", **names: Any) -> dict[str, Any]:
+def unmeasured(
+    reason: str = "no NVIDIA GPU can be used on this machine: use a machine with one.", **names: Any
+) -> dict[str, Any]:
     """A row that could not be measured."""
     measured = row(**names)
     kept = ("file", "sha256", "checkpoint_sha256", "engine", "runtime", "device", "mode", "in_flight", "shape")

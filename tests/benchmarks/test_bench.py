@@ -170,7 +170,7 @@ def test_what_cannot_run_is_a_row_with_its_reason(tiny: Tiny, tmp_path: Path) ->
     rows = report["rows"]
     assert [one["summary"] is None for one in rows] == [True, True, False]
     assert "takes a checkpoint only" in rows[0]["reason"]
-    assert "is not there" in rows[1]["reason"]
+    assert "does not exist" in rows[1]["reason"]
 
 
 def test_an_artifact_is_unverified_until_its_own_report_says_otherwise(tiny: Tiny, tmp_path: Path) -> None:

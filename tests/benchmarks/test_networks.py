@@ -78,7 +78,7 @@ def test_weights_reach_their_row_and_what_ships_is_taken_otherwise(tmp_path: Pat
 
 
 def test_weights_that_are_not_there_are_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(MimoError, match=r"nothing\.pth is not there"):
+    with pytest.raises(MimoError, match=r"nothing\.pth does not exist"):
         networks({"nafnet-32": tmp_path / "nothing.pth"})
 
 

@@ -112,7 +112,7 @@ def test_a_bad_file_is_reported_and_the_rest_is_done(tmp_path: Path) -> None:
     assert {failure.source.name: failure.reason.partition(": ")[0].rpartition("/")[2] for failure in report.failed} == {
         "b.png": "b.png is no PNG, JPEG, TIFF or WebP picture, whatever its name says",
         "f.jpg": "f.jpg",
-        "missing.png": "missing.png is not there",
+        "missing.png": "missing.png does not exist",
     }
 
 

@@ -204,7 +204,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, there: str) -> None:
     path = tmp_path / "mimo-unet.onnx"
     if there == "folder":
         path.mkdir()
-    with pytest.raises(ArtifactError, match="is not there: make it with mimo export or mimo build-engine"):
+    with pytest.raises(ArtifactError, match="does not exist: make it with mimo export or mimo build-engine"):
         open_artifact(path)
 
 

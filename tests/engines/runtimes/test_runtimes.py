@@ -176,7 +176,7 @@ def _gpu_is_here() -> bool:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for name in ("a.onnx", "a.engine", "a.safetensors"):
-        with pytest.raises(MimoError, match="is not there"):
+        with pytest.raises(MimoError, match="does not exist"):
             open_engine(tmp_path / name)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
     with pytest.raises(ArtifactError, match="no sidecar"):

@@ -138,7 +138,7 @@ def test_a_port_that_is_taken_and_a_model_that_is_none_are_one_sentence(tmp_path
     assert "give another --port" in outcome.stderr
     outcome = mimo("serve", tmp_path / "none.onnx", "--port", "0")
     assert outcome.returncode == 2
-    assert "none.onnx is not there" in outcome.stderr
+    assert "none.onnx does not exist" in outcome.stderr
     outcome = mimo("serve", tiny.onnx, "--port", "0", "--device", "cuda", "--engine", "openvino")
     assert outcome.returncode == 2
     assert "Traceback" not in outcome.stderr

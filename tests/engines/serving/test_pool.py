@@ -128,4 +128,4 @@ def test_a_model_that_cannot_be_opened_is_said_once(tmp_path: Path) -> None:
         until(lambda: reasons)
     finally:
         pool.close()
-    assert "missing.onnx is not there" in reasons[0]
+    assert "missing.onnx does not exist" in reasons[0]

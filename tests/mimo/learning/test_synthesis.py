@@ -63,7 +63,7 @@ def test_sets_do_not_mix(sharp: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another seed"):
         synthesize(sharp, tmp_path / "set", 1, seed=2)
     write_picture(tmp_path / "other" / "blur" / "mine.png", picture(0))
-    with pytest.raises(DataError, match="not made here"):
+    with pytest.raises(DataError, match="mimo synthesize did not make"):
         synthesize(sharp, tmp_path / "other", 1, seed=1)
 
 

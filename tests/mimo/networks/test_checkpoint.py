@@ -325,7 +325,7 @@ def test_a_file_of_another_kind(path: Path, content: bytes) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "network.pkl"
-    with pytest.raises(CheckpointError, match="is not there: check the name, or leave it out"):
+    with pytest.raises(CheckpointError, match="does not exist: check the name, or leave it out"):
         load_checkpoint(path)
 
 
@@ -436,6 +436,6 @@ def test_what_has_no_mean(tmp_path: Path, tiny_checkpoint: Path) -> None:
         average_checkpoints([tiny_checkpoint], out)
     with pytest.raises(CheckpointError, match="only weights of one network average"):
         average_checkpoints([WEIGHTS, tiny_checkpoint], out)
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         average_checkpoints([tiny_checkpoint, tmp_path / "none"], out)
     assert not out.exists()

@@ -331,7 +331,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(mtrnn: State, tmp_path: Path
 
 
 def test_damaged_and_absent_files_are_errors_of_the_user(mtrnn: State, path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_network(path)
     torch.save(mtrnn, path)
     path.write_bytes(path.read_bytes()[:-1000])
