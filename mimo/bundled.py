@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mimo.files import sha256_of
 from mimo.kinds import kind_of
@@ -51,9 +52,15 @@ def given_model(path: Path | None, runtime: str = "auto") -> Path:
 
 
 def checkpoint_of(sha256: str, folder: Path) -> Path | None:
-    """The checkpoint with that hash: one of ours, or a file in ``folder`` or the current directory; None if none has it."""
-    here = (file for place in dict.fromkeys((folder, Path())) for file in sorted(place.iterdir()))
-    for file in (*SHIPPED.values(), *here):
-        if file.is_file() and kind_of(file) == "checkpoint" and sha256_of(file) == sha256:
+    """The checkpoint with that hash, see :func:`with_hash`."""
+    return with_hash(sha256, folder, "checkpoint")
+
+
+def with_hash(sha256: str, folder: Path, kind: Literal["checkpoint", "onnx"]) -> Path | None:
+    """The file with that hash: one of ours, or one in ``folder`` or the current directory; None if none has it."""
+    ours = SHIPPED if kind == "checkpoint" else GRAPHS
+    here = (file for place in dict.fromkeys((folder, Path())) if os.access(place, os.R_OK) for file in sorted(place.iterdir()))
+    for file in (*ours.values(), *here):
+        if file.is_file() and kind_of(file) == kind and sha256_of(file) == sha256:
             return file
     return None

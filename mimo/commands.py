@@ -1,4 +1,4 @@
-"""Commands of this room: weights, inspect."""
+"""Commands of this room: weights, inspect, lineage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mimo.bundled import given_checkpoint, given_file
 from mimo.spec import Shape
-from mimo.terminal import JsonOut, need_torch, notes, print_facts, screen
+from mimo.terminal import FAILED, NOT_RUN, JsonOut, need_torch, notes, print_facts, say, screen
 from mimo.wording import literal
 
 if TYPE_CHECKING:
@@ -82,6 +82,29 @@ def inspect_command(
     print_facts(facts)
 
 
+@app.command("lineage")
+def lineage_command(
+    file: Annotated[Path, typer.Argument(help="An engine, an ONNX file or a checkpoint.")], json_out: JsonOut = None
+) -> None:
+    """Walk a file back to its training run, and say what was compared.
+
+    Engine, graph, checkpoint, training run. Exit code 0 when all that could be compared agrees, 1 when something has changed,
+    3 when something it was made from is not found.
+    """
+    from dataclasses import asdict
+
+    from mimo.files import write_json
+    from mimo.lineage import walk
+
+    steps = list(walk(given_file(file)))
+    if json_out is not None:
+        write_json(json_out, [asdict(step) for step in steps])
+    for step in steps:
+        say(f"{step.outcome:<18}  {step.what}: {step.compared}")
+    outcomes = {step.outcome for step in steps}
+    raise typer.Exit(FAILED if "changed" in outcomes else NOT_RUN if "not found" in outcomes else 0)
+
+
 def _checkpoint_facts(file: Path) -> dict[str, str]:
     need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
     source = given_checkpoint(file)
@@ -93,14 +116,19 @@ def _checkpoint_facts(file: Path) -> dict[str, str]:
         "sha256": source.sha256,
         **({"read from": " ".join(source.remarks)} if source.remarks else {}),
         **source.lineage,
+        "tied": "weights and lineage are those that were written together"
+        if source.tied
+        else "no: nothing in the file says that its lineage belongs to these weights",
     }
 
 
 def _artifact_facts(file: Path) -> dict[str, str]:
-    from mimo.artifact import load_onnx, open_artifact
+    from mimo.artifact import load_onnx, open_artifact, sidecar_of
 
     artifact = open_artifact(file)
     facts = _facts(artifact)
+    if not sidecar_of(file).is_file():
+        facts["sidecar"] = "none: no hash says whether the file has changed since it was made"
     if artifact.format == "onnx":
         from mimo.onnx_stats import macs, summarise
 

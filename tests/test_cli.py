@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 def mimo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command line in an empty folder: its exit code, its output and its errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # of which there would be a remark
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mimo", *map(str, arguments)])
@@ -189,6 +190,11 @@ def hostile(tiny: Tiny, folder: Path) -> list[object]:
     return ["export", "hostile.pkl"]
 
 
+def alone(tiny: Tiny, folder: Path) -> list[object]:
+    shutil.copy(tiny.onnx, folder)
+    return ["verify", tiny.onnx.name]
+
+
 def small_profile(tiny: Tiny, folder: Path) -> list[object]:
     return ["build-engine", tiny.onnx, "--fp16", "--min", "1x128x128", "--opt", "1x64x64", "--out", folder / "x.engine"]
 
@@ -207,7 +213,7 @@ def small_profile(tiny: Tiny, folder: Path) -> list[object]:
         (lambda tiny, folder: ["verify"], "run mimo export --to onnx first"),
         (lambda tiny, folder: ["export", "missing.pkl"], "does not exist"),
         (lambda tiny, folder: ["export", "--io-fp16"], "--io-fp16 goes with --fp16"),
-        (lambda tiny, folder: ["verify", tiny.onnx], "made from another checkpoint .* --against"),
+        (alone, "was made from a checkpoint .* name it with --against"),
         (lambda tiny, folder: ["deblur", ".", "--out", "out", "--model", tiny.engine], "GPU"),
         (lambda tiny, folder: ["export", tiny.checkpoint, "--out", "/proc/a/x.onnx"], "could not be written"),
     ],
@@ -423,3 +429,22 @@ def test_an_overwritten_module_is_named_and_not_run(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(tmp_path / "cli.py") in done.stderr
     assert "a stranger ran" not in done.stdout + done.stderr
+
+
+def test_lineage_says_what_was_compared(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    code, out, _ = mimo("lineage", tiny.engine, "--json", "steps.json")
+    assert code == 0
+    assert out.splitlines()[0].startswith("match ")
+    steps = json.loads((tmp_path / "steps.json").read_text())
+    assert [step["outcome"] for step in steps] == [line[:18].rstrip() for line in out.splitlines()]
+    shutil.copy(tiny.onnx, tmp_path)
+    assert mimo("lineage", tiny.onnx.name)[0] == 3, "its checkpoint is not here"
+    shutil.copy(sidecar_of(tiny.fp16), tmp_path / f"{tiny.onnx.name}.json")
+    assert mimo("lineage", tiny.onnx.name)[0] == 1
+
+
+def test_inspect_says_when_a_graph_has_no_sidecar(mimo: Run, tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copy(tiny.onnx, tmp_path)
+    assert "sidecar" in mimo("inspect", tiny.onnx.name)[1]
+    shutil.copy(sidecar_of(tiny.onnx), tmp_path)
+    assert "sidecar" not in mimo("inspect", tiny.onnx.name)[1]

@@ -16,7 +16,8 @@ from mimo.errors import CheckpointError
 from mimo.files import sha256_of, write_bytes
 from mimo.networks import foreign, registry
 from mimo.networks.layouts import Found, find_states
-from mimo.networks.reading import LINEAGE, read_tensors
+from mimo.networks.reading import read_tensors
+from mimo.networks.tied import LINEAGE, TIE, tie_of
 from mimo.spec import ModelSpec
 
 MOST_WEIGHTS = 1_000_000_000
@@ -36,6 +37,8 @@ class Checkpoint:
     """What the file's metadata says of its origin; empty for a pickle."""
     remarks: tuple[str, ...] = ()
     """Sentences on what was chosen while reading: under which key the weights stood, and what was left."""
+    tied: bool = False
+    """Whether the file holds a hash of weights and lineage together, which both were found to have."""
 
     def build(self) -> nn.Module:
         """A new network with these weights, in evaluation mode."""
@@ -55,7 +58,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     taken. DMPHN may be a folder with a file for each part. Half-precision weights become float32.
 
     Raises :class:`CheckpointError` when the file is missing, damaged, of an unknown network, holds values that are not
-    finite, or is a pickle that wants to run code (which is refused before anything runs).
+    finite, or is a pickle that wants to run code (which is refused before anything runs), and when weights or lineage are not
+    those that :func:`save_checkpoint` wrote together.
     """
     if path.is_dir():
         (content, lineage), sha256 = _of_parts(path), _sha256_of_parts(path)
@@ -65,13 +69,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} does not exist: check the name, or leave it out to use the bundled weights.")
     found, remarks = _chosen(content, path)
     state = _checked(found.spec, found.state, path)
-    return Checkpoint(found.spec, state, path=path, sha256=sha256, lineage=lineage, remarks=remarks)
+    tied = lineage.pop(TIE, None) is not None  # it was compared while reading
+    return Checkpoint(found.spec, state, path=path, sha256=sha256, lineage=lineage, remarks=remarks, tied=tied)
 
 
 def save_checkpoint(
     path: Path, spec: ModelSpec, state: Mapping[str, Tensor], lineage: Mapping[str, str], *, half: bool = False
 ) -> None:
     """Write ``state`` as safetensors with ``lineage`` in its metadata, atomically; ``half`` stores float16.
+
+    A hash over both ties them, see :func:`mimo.networks.tied.tie_of`: neither is taken later with another one's.
 
     Raises :class:`CheckpointError` when ``state`` is not of ``spec``, :class:`~mimo.errors.OutputError` when the file
     cannot be written; then nothing is left behind.
@@ -92,7 +99,9 @@ def save_checkpoint(
         seen.add(tensor.data_ptr())
     # One metadata entry, not one per fact: safetensors writes several in random order, and the hash would change.
     # As bytes, because safetensors' own writing reports a full disk as an error of its format.
-    write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps({"model": spec.name, **lineage}, sort_keys=True)}))
+    facts = {"model": spec.name, **lineage}
+    facts[TIE] = tie_of(save(tensors), facts)
+    write_bytes(path, save(tensors, metadata={LINEAGE: json.dumps(facts, sort_keys=True)}))
 
 
 def average_checkpoints(paths: Sequence[Path], out: Path, *, half: bool = False) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import warnings
@@ -17,15 +16,14 @@ from torch import Tensor
 
 from mimo.errors import CheckpointError
 from mimo.kinds import is_safetensors
-
-LINEAGE = "mimo.lineage"
-"""The metadata key of our safetensors files; its value is a JSON object of strings."""
+from mimo.networks.tied import TIE, lineage_in, tie_of
 
 
 def read_tensors(path: Path) -> tuple[Mapping[Any, Any], dict[str, str]]:
     """What a file holds and what its metadata says of its origin.
 
-    Raises :class:`CheckpointError` when it is missing, damaged, no mapping, or a pickle that wants to run code.
+    Raises :class:`CheckpointError` when it is missing, damaged, no mapping, a pickle that wants to run code, or safetensors
+    whose weights and lineage are not those that were written together.
     """
     try:
         with path.open("rb") as file:
@@ -38,20 +36,14 @@ def read_tensors(path: Path) -> tuple[Mapping[Any, Any], dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            lineage = _lineage((file.metadata() or {}).get(LINEAGE, "{}"))
+            lineage = lineage_in(file.metadata())
+            if TIE in lineage and tie_of(path.read_bytes(), lineage) != lineage[TIE]:
+                raise CheckpointError(
+                    f"{path} holds other weights than its lineage was written for, or another lineage: get the file again."
+                )
             return {key: file.get_tensor(key) for key in file.keys()}, lineage  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({str(error)[:200]}): copy or download it again.") from error
-
-
-def _lineage(text: str) -> dict[str, str]:
-    """Raises ``ValueError`` and ``RecursionError``."""
-    lineage = json.loads(text)
-    if not isinstance(lineage, dict) or not all(isinstance(value, str) for value in lineage.values()):
-        raise ValueError("its lineage is no object of strings")
-    for entry in lineage.items():
-        "".join(entry).encode()  # half of a surrogate pair is no text
-    return lineage
 
 
 def _read_pickle(path: Path) -> Mapping[Any, Any]:
