@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -11,26 +10,20 @@ from benchmarks.bench import speedup
 from benchmarks.doubts import warnings_of
 from benchmarks.measurement import AGREEMENT
 from benchmarks.reports import BenchReport, CompareReport, Published, Row, SweepReport, TableReport, states_of
-from benchmarks.timing_statistics import SMALLEST_N
-from benchmarks.timing_statistics import Summary as Timing
-from mimo.metrics import LABELS, METRICS, text
+from benchmarks.timing_statistics import SMALLEST_N, Summary
 from mimo.spec import Shape
+from mimo.terminal import plain_table
 from mimo.wording import literal
-
-if TYPE_CHECKING:
-    from engines.evaluation import Evaluation, PictureScore, Summary
-    from engines.verification import Verification
 
 _COLUMNS = ("median", "95 %", "p95", "max", "n", "async (not latency)", "sync / async", "vs PyTorch", "of peak", "of layers")
 """What has room on a terminal; the rest is in the files."""
 _COLUMNS_ASYNC = ("async (not latency)", "n")
-_COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
 
 
 def bench_table(report: BenchReport, *, sync: bool) -> Table:
     """Milliseconds a row. Without ``sync``: only the time until the enqueuing call returned, under that name."""
     title = f"{report.shape}, milliseconds" + ("" if sync else " until the call returned")
-    table = _table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC), "checked")
+    table = plain_table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC), "checked")
     rows = report.rows
     for number, row in enumerate(rows):
         if number == 0 or row.file != rows[number - 1].file:
@@ -112,7 +105,7 @@ def sweep_table(report: SweepReport) -> Table:
     """A line per size, a column per batch: milliseconds for each image, and the megapixels a second."""
     cells = {Shape.parse(cell.shape): cell for cell in report.grid}
     batches = sorted({shape.batch for shape in cells})
-    table = _table(
+    table = plain_table(
         f"{report.file} on {report.engine}, milliseconds per image", "size", *map(_batch, batches), "MP/s", "first call"
     )
     for size in sorted({shape.nchw[2:] for shape in cells}, key=lambda sides: (sides[0] * sides[1], sides)):
@@ -132,7 +125,7 @@ def sweep_table(report: SweepReport) -> Table:
     return table
 
 
-_NETWORK_COLUMNS = (
+NETWORK_COLUMNS = (
     "MParam", "GMAC", "async (not latency)", "sync", "95 %", "n", "of peak",
     "PSNR, published", "async, RTX 3090, published", "sync, RTX 3090, published", "export", "FP16", "TensorRT-RTX",
 )  # fmt: skip
@@ -180,119 +173,12 @@ def _published(found: Published | None) -> tuple[str, ...]:
 def networks_table(report: TableReport) -> Table:
     """The comparison table for a terminal; seconds, ``*`` where the median did not converge."""
     row = next((row for row in report.rows if row.summary), report.rows[0])
-    shown = [number for number, name in enumerate(_NETWORK_COLUMNS) if name not in _FOR_FILES]
-    names = [_NETWORK_COLUMNS[number] for number in shown]
-    table = _table(f"{report.shape}, {row.engine}, seconds; * not converged", "network", *names)
+    shown = [number for number, name in enumerate(NETWORK_COLUMNS) if name not in _FOR_FILES]
+    names = [NETWORK_COLUMNS[number] for number in shown]
+    table = plain_table(f"{report.shape}, {row.engine}, seconds; * not converged", "network", *names)
     for title, *cells in network_rows(report):
         table.add_row(literal(title), *(literal(cells[number]) for number in shown))
     return table
-
-
-def readme_networks(report: TableReport) -> str:
-    """The comparison table in Markdown, with the machine above."""
-    context = report.context
-    row = next(row for row in report.rows if row.summary)
-    lines = [
-        f"{report.shape}, {row.engine}, on {context.cores} cores of {context.cpu}, GPU: "
-        f"{context.gpu or 'none'}; seconds, \\* where the median did not converge:",
-        "",
-        f"| network | {' | '.join(_NETWORK_COLUMNS)} |",
-        f"|{'---|' * (len(_NETWORK_COLUMNS) + 1)}",
-        *(f"| {' | '.join(cells).replace('*', chr(92) + '*')} |" for cells in network_rows(report)),
-    ]
-    return "\n".join(lines)
-
-
-def readme_table(report: BenchReport) -> str:
-    """The rows of a bench report, as ``mimo bench --json`` writes it, in Markdown; seconds, with the machine above."""
-    context = report.context
-    flags = ", ".join(context.cpu_flags)
-    lines = [
-        f"{report.shape} on {context.cores} cores of {context.cpu} ({flags}), GPU: {context.gpu or 'none'}:",
-        "",
-        "| file | engine | median | 95 % interval | n | of peak | vs eager PyTorch | checked |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in report.rows:
-        if (summary := row.summary) is None:
-            lines.append(f"| {row.file} | {row.engine} | not run | | | | | {row.verified} |")
-            continue
-        interval = f"{summary.median_low:.2f}-{summary.median_high:.2f} s" if summary.median_low else "n too small"
-        median = f"{summary.median:.2f} s" + ("" if row.converged else " (not converged)")
-        faster = speedup(row, report.rows)
-        ratio = "-" if faster is None else f"{faster:.2f}x"
-        fraction = row.limits.compute_fraction if row.limits else None
-        peak = "-" if fraction is None else f"{fraction:.0%}"
-        cells = (row.file, row.engine, median, interval, summary.n, peak, ratio, row.verified)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def verification_table(results: Sequence[Verification]) -> Table:
-    """A line for each shape of each verification."""
-    table = _table(None, "engine", "shape", "max error", "mean error", "PSNR", "result")
-    for number, one in enumerate(results):
-        if number == 0 or one.artifact.path != results[number - 1].artifact.path:
-            table.add_row(f"[bold]{literal(one.artifact.path.name)}[/bold]")
-        for index, case in enumerate(one.cases):
-            numbers = (f"{case.max_error:.1e}", f"{case.mean_error:.1e}", f"{case.psnr:.1f} dB")
-            table.add_row("" if index else f"  {one.engine}", case.shape, *numbers, _coloured("passed" if case else "failed"))
-        if not one.cases:
-            table.add_row(f"  {one.engine}", "-", "-", "-", "-", _coloured(one.status))
-    return table
-
-
-def evaluation_table(result: Evaluation) -> Table:
-    """A line per picture (of at most 20: a test set has a thousand, which are for the files), per scene and overall."""
-    metrics = METRICS[result.protocol]
-    table = _table(None, "picture", "pictures", *(LABELS[metric] for metric in metrics))
-
-    def row(name: str, summary: Summary | PictureScore, pictures: int = 1, style: str = "") -> None:
-        scores, blurry = summary.scores, summary.blurry
-        after = [text(metric, scores[metric]) for metric in metrics]
-        before = [f"{text(metric, blurry[metric])} -> " if blurry else "" for metric in metrics]
-        table.add_row(literal(name), str(pictures), *(b + a for b, a in zip(before, after, strict=True)), style=style)
-
-    if len(result.pictures) <= 20:
-        for picture in result.pictures:
-            row(picture.name, picture)
-    if 1 < len(result.scenes) < len(result.pictures):
-        for scene, summary in result.scenes.items():
-            row(scene, summary, summary.pictures)
-    row("overall", result.overall, result.overall.pictures, style="bold")
-    return table
-
-
-def _table(title: str | None, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        # The longest word of the heading, or a time in milliseconds, stays on one line.
-        table.add_column(name, justify="right", min_width=max(6, *map(len, name.split())) if len(name) > 1 else None)
-    return table
-
-
-def verification_remarks(results: Sequence[Verification]) -> Iterator[str]:
-    """What does not fit the table, in rich's markup: quality against the truth, structure, what was not run and why."""
-    from engines.verification import PYTORCH
-
-    for one in results:
-        file = literal(one.artifact.path.name)
-        source = "PyTorch" if one.reference == PYTORCH else "the graph itself"
-        if (quality := one.quality) is not None:
-            yield (
-                f"{file} on {one.engine}: mean PSNR over {quality.pictures} pairs: blurry {quality.blurry:.3f} dB, "
-                f"{source} {quality.reference:.3f} dB, this engine {quality.candidate:.3f} dB: "
-                + _coloured("passed" if quality.passed else "failed")
-            )
-        if one.reference != PYTORCH and one.cases:
-            yield f"{file} on {one.engine}: compared with {literal(one.reference)}, not with PyTorch."
-        if one.structure:
-            yield f"{file}: {literal(one.structure)}"
-        if one.not_run:
-            yield f"[yellow]{file}: numerics: not run ({literal(one.not_run)})[/yellow]"
-        if one.failure:
-            yield f"[red]{file}: {literal(one.failure)}[/red]"
 
 
 def _percent(fraction: float | None) -> str:
@@ -307,7 +193,7 @@ def _mode(row: Row) -> str:
     return f"{row.in_flight} in flight, each" if row.mode == "throughput" else row.mode
 
 
-def _spread(summary: Timing) -> str:
+def _spread(summary: Summary) -> str:
     """The interval of the median around it, as the larger of its two sides in percent."""
     if summary.median_low is None or summary.median_high is None:
         return "n<6"
@@ -329,7 +215,3 @@ def _milliseconds(seconds: float | None) -> str:
         if milliseconds >= 10
         else f"{milliseconds:.3f}"
     )
-
-
-def _coloured(status: str) -> str:
-    return f"[{_COLOURS[status]}]{status}[/]"

@@ -123,7 +123,7 @@ def verify_command(
     ] = None,
 ) -> None:
     """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
-    from benchmarks.report import verification_remarks, verification_table
+    from engines.tables import verification_remarks, verification_table
     from engines.verification import write_verifications
     from engines.verify import verify
     from mimo.artifact import verification_of
@@ -329,7 +329,7 @@ def score_command(
 
 def _report_evaluation(result: Evaluation, json_out: Path | None, csv_out: Path | None) -> None:
     """Print and write; exit code 1 when a picture has no number."""
-    from benchmarks.report import evaluation_table
+    from engines.tables import evaluation_table
     from mimo.metrics import DESCRIPTIONS
 
     if json_out:

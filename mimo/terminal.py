@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from mimo.errors import ArtifactError, MimoError
@@ -203,3 +204,13 @@ def artifacts_here() -> list[Path]:
             "there is no ONNX file or engine in the current directory: run mimo export --to onnx first, or name a file."
         )
     return found
+
+
+def plain_table(title: str | None, first: str, *others: str) -> Table:
+    """A table without lines: what each row is called in the column ``first``, and numbers to the right in ``others``."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        # The longest word of the heading, or a time in milliseconds, stays on one line.
+        table.add_column(name, justify="right", min_width=max(6, *map(len, name.split())) if len(name) > 1 else None)
+    return table

@@ -91,7 +91,7 @@ def test_quotations() -> None:
 
 def test_measured_figures_are_those_of_the_committed_results() -> None:
     """The table is the one that the committed report gives."""
-    from benchmarks.report import readme_table
+    from benchmarks.readme import readme_table
     from benchmarks.reports import BenchReport
     from benchmarks.schema import read_report
 
@@ -101,7 +101,7 @@ def test_measured_figures_are_those_of_the_committed_results() -> None:
 
 
 def test_the_comparison_table_is_that_of_the_committed_results() -> None:
-    from benchmarks.report import readme_networks
+    from benchmarks.readme import readme_networks
     from benchmarks.reports import TableReport
     from benchmarks.schema import read_report
 
