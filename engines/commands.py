@@ -123,6 +123,7 @@ def verify_command(
     ] = None,
 ) -> None:
     """Compare artifacts with PyTorch FP32 on real photographs. Exit code 1: not passed; 3: passed, but something not run."""
+    from engines.folder import with_room_for_a_report
     from engines.tables import verification_remarks, verification_table
     from engines.verification import write_verifications
     from engines.verify import verify
@@ -132,10 +133,10 @@ def verify_command(
     from mimo.outputs import check_outputs
 
     optimum = Shape.parse(size)
-    paths = artifacts or artifacts_here()
+    refused: list[tuple[Path, ArtifactError]] = []
+    paths = with_room_for_a_report(artifacts or artifacts_here(), refused)
     reports = [verification_of(path) for path in paths]
     check_outputs({"--json": json_out, "the report beside an artifact": reports}, [*paths, against or WEIGHTS, images])
-    refused: list[tuple[Path, ArtifactError]] = []
     count = chosen_threads(threads)
     with working("verifying") as progress:
         results = verify(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from mimo.artifact import Artifact, open_artifact
+from mimo.artifact import Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError
+from mimo.outputs import LONGEST_NAME
 from mimo.terminal import report_failure
 
 
@@ -27,3 +29,14 @@ def only_fp32_onnx(refused: list[Path]) -> Artifact:
             )
         case several:
             raise ArtifactError(f"there are several ONNX files ({', '.join(one.path.name for one in several)}): name one.")
+
+
+def with_room_for_a_report(paths: list[Path], refused: list[tuple[Path, ArtifactError]]) -> list[Path]:
+    """Those of ``paths`` beside which a report of ``mimo verify`` can lie; of several, the others go to ``refused``."""
+    fitting = []
+    for path in paths:
+        if len(paths) > 1 and len(os.fsencode(verification_of(path).name)) > LONGEST_NAME:
+            refused.append((path, ArtifactError("the report beside it would have too long a name: give it a shorter one.")))
+        else:
+            fitting.append(path)
+    return fitting

@@ -15,10 +15,14 @@ from engines.runtimes.cuda import Bindings, open_cuda
 from engines.runtimes.table import TensorRT
 from engines.runtimes.tensorrt_api import Messages, load_tensorrt
 from mimo.artifact import INPUT, OUTPUT, Artifact
-from mimo.errors import EngineError, EngineUnavailable
+from mimo.errors import EngineError, EngineUnavailable, OutputError
 from mimo.files import write_bytes
 from mimo.formats import format_info
 from mimo.spec import Shape
+from mimo.terminal import remark
+
+_unwritable: set[Path] = set()
+"""Caches of which it was said that they cannot be written."""
 
 
 class TensorRTEngine(Engine):
@@ -26,7 +30,8 @@ class TensorRTEngine(Engine):
 
     Activation memory is allocated for the shape at hand, not for the largest of the profile. TensorRT-RTX compiles its
     kernels on the device: ``eager`` specialises them for each new shape at once (needed while measuring: lazily, what is
-    timed changes half-way), and they are kept in ``<engine>.cache``, which is rebuilt when stale. ``cuda_graph`` lets
+    timed changes half-way), and they are kept in ``<engine>.cache``, which is rebuilt when stale; where it cannot be written,
+    that is said once. ``cuda_graph`` lets
     TensorRT-RTX capture and replay the whole network. Raises :class:`EngineUnavailable` without a GPU or the runtime.
     """
 
@@ -121,7 +126,12 @@ class TensorRTEngine(Engine):
             return
         content = bytes(serialized)
         if content and not (self._cache_path.is_file() and self._cache_path.read_bytes() == content):
-            write_bytes(Path(self._cache_path), content)
+            try:
+                write_bytes(self._cache_path, content)
+            except OutputError as error:  # the results do not depend on it
+                if self._cache_path not in _unwritable:
+                    _unwritable.add(self._cache_path)
+                    remark(f"the kernels compiled for this GPU are not kept, and are compiled anew each time: {error}")
 
     def _bind(self, source: NDArray[Any]) -> None:
         """Make context and buffers ready for the shape of ``source`` and upload it.

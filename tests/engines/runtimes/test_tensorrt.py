@@ -284,6 +284,19 @@ def test_compiled_kernels_are_kept_and_replaced_when_stale(artifact: Artifact, t
     assert cache.read_bytes() == b"kernels"
 
 
+def test_a_cache_that_cannot_be_written_costs_no_result_and_is_said_once(
+    artifact: Artifact, trt: FakeTrt, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact.path.with_name(artifact.path.name + ".cache").mkdir()
+    for _ in range(3):
+        with opened(artifact, trt):
+            pass
+    err = capfd.readouterr().err
+    assert err.count("are not kept") == 1
+    assert f"{artifact.path.name}.cache could not be written: there is a folder of that name" in err
+    assert not [path for path in artifact.path.parent.iterdir() if path.name.endswith(".tmp")]
+
+
 def test_the_real_modules_have_what_the_engine_calls() -> None:
     trt = load_tensorrt("tensorrt-rtx")
     names = {

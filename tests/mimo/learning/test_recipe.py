@@ -2,19 +2,32 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli import app
+from mimo.edge import commands_of
 from mimo.errors import TrainingError
-from mimo.learning.recipe import Recipe, Session, parse_augment
+from mimo.learning.recipe import Recipe, Session, flag_of, parse_augment
 from mimo.networks.registry import named
 
 AUTHORS = Recipe(named("mimo-unet"), (Path("GOPRO"),))
+
+
+def test_every_field_is_an_option_of_the_command_and_none_is_taken_and_ignored() -> None:
+    """``spec`` alone comes from other options: --model, --width and --blocks."""
+    command = commands_of(typer.main.get_command(app))["train"]
+    flags = {flag for parameter in command.params for flag in parameter.opts}
+    wanted = {one.name for kind in (Recipe, Session) for one in fields(kind)} - {"spec"}
+    assert {flag_of(name) for name in wanted} <= flags
+    own = {"--out", "--model", "--width", "--blocks", "--resume", "--profile-loader"}
+    assert flags - {flag_of(name) for name in wanted} - {"--help", "-h"} == own
 
 
 def test_the_defaults_are_the_authors() -> None:
