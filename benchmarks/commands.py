@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-SchemaName = Literal["bench", "compare", "sweep", "table", "verify"]
+SchemaName = Literal["bench", "compare", "sweep", "table", "verify", "eval"]
 
 Targets = Annotated[
     list[str] | None,
@@ -366,6 +366,10 @@ def schema_command(name: Annotated[SchemaName, typer.Argument(help="The command 
         from engines.verification_report import verification_schema
 
         schema = verification_schema()
+    elif name == "eval":
+        from engines.evaluation_report import evaluation_schema
+
+        schema = evaluation_schema()
     else:
         from benchmarks.schema import report_schema
 

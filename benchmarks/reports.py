@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from benchmarks.compare import Comparison, RoundsRule
@@ -25,6 +25,7 @@ from benchmarks.roofline import Ceiling, Limits
 from benchmarks.timing_statistics import Summary
 from benchmarks.units import Count, Seconds
 from mimo.errors import ShapeError
+from mimo.json_text import Name
 from mimo.spec import Shape
 
 SCHEMA: Literal[2] = 2
@@ -43,14 +44,8 @@ def _shape(text: str) -> str:
     return text
 
 
-def _printable(text: Any) -> Any:
-    """A file name that is not UTF-8 with its bytes written out: JSON, and every reader of it, holds text only."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if isinstance(text, str) else text
-
-
 ShapeText = Annotated[str, AfterValidator(_shape), WithJsonSchema({"type": "string", "pattern": r"^\d+x\d+x\d+$"})]
 """Batch, height and width as ``1x720x1280``."""
-Name = Annotated[str, BeforeValidator(_printable)]
 
 
 def _misfit(path: str, expected: str) -> PydanticCustomError:

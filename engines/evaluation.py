@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from engines.evaluation_report import EvaluationReport, Mean, Picture
 from engines.restoration import restored, restored_rot4
 from engines.runtimes.base import Engine
 from engines.runtimes.table import runtime_info
@@ -30,7 +31,6 @@ Ensemble = Literal["none", "rot4"]
 Scores = Mapping[str, float]
 """Values by the names of :data:`mimo.metrics.METRICS`: dB or similarity. NaN where there is none, see there."""
 
-SCHEMA = 1
 _METRIC_DISTRIBUTIONS = ("numpy", "scikit-image", "scipy", "opencv-python-headless", "opencv-python")
 
 
@@ -91,24 +91,20 @@ class Evaluation:
 
         Raises :class:`~mimo.errors.OutputError`.
         """
-        content = {
-            "schema": SCHEMA,
-            "protocol": self.protocol,
-            "method": dict(self.method),
-            "tools": dict(self.tools),
-            "overall": _summary_json(self.overall),
-            "scenes": {scene: _summary_json(summary) for scene, summary in self.scenes.items()},
-            "pictures": [
-                {
-                    "name": picture.name,
-                    "scene": picture.scene,
-                    "scores": _json(picture.scores),
-                    "blurry": _json(picture.blurry),
-                }
-                for picture in self.pictures
-            ],
-        }
-        write_json(path, content)
+        report = EvaluationReport(
+            protocol=self.protocol,
+            method=dict(self.method),
+            tools=dict(self.tools),
+            overall=_mean_of(self.overall),
+            scenes={scene: _mean_of(summary) for scene, summary in self.scenes.items()},
+            pictures=tuple(
+                Picture(
+                    name=one.name, scene=one.scene, scores=dict(one.scores), blurry=dict(one.blurry) if one.blurry else None
+                )
+                for one in self.pictures
+            ),
+        )
+        write_json(path, report.to_json())
 
     def write_csv(self, path: Path) -> None:
         """Write one line per picture, per scene and overall, told apart by the first column; an empty cell is no number.
@@ -288,11 +284,5 @@ def _mean(scores: Sequence[Scores]) -> Scores:
     return {metric: math.fsum(values[metric] for values in scores) / len(scores) for metric in scores[0]}
 
 
-def _summary_json(summary: Summary) -> dict[str, Any]:
-    return {"pictures": summary.pictures, "scores": _json(summary.scores), "blurry": _json(summary.blurry)}
-
-
-def _json(scores: Scores | None) -> dict[str, float | str | None] | None:
-    if scores is None:
-        return None
-    return {metric: None if math.isnan(value) else "inf" if math.isinf(value) else value for metric, value in scores.items()}
+def _mean_of(summary: Summary) -> Mean:
+    return Mean(pictures=summary.pictures, scores=summary.scores, blurry=summary.blurry)

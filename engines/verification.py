@@ -25,6 +25,7 @@ from engines.build import precision_of, read_network
 from engines.runtimes.base import Engine, Images, restore
 from engines.runtimes.table import TensorRT
 from engines.sample_images import photograph_batch
+from engines.verification_report import entry_of
 from mimo.artifact import INPUT, OUTPUT, Artifact, open_artifact, verification_of
 from mimo.errors import ArtifactError, BuildError, EngineUnavailable
 from mimo.files import sha256_of, write_json
@@ -120,8 +121,8 @@ class Verification:
         return "passed"
 
     def to_json(self) -> dict[str, Any]:
-        """For the report; values that are not finite become text, which JSON has none for."""
-        content = {
+        """An entry of the report, see :mod:`engines.verification_report`."""
+        return entry_of({
             "file": self.artifact.path.name,
             "sha256": self.artifact.sha256,
             "against_sha256": self.against_sha256,
@@ -132,14 +133,12 @@ class Verification:
             "structure": self.structure,
             "failure": self.failure,
             "tolerance": asdict(self.tolerance),
-            "cases": [asdict(case) for case in self.cases],
+            "cases": tuple(asdict(case) for case in self.cases),
             "quality": asdict(self.quality) if self.quality else None,
             "lineage_sha256": self.artifact.lineage_sha256,
             "photographs": dict(self.photographs),
             "seed": self.seed,
-        }
-        finite: dict[str, Any] = _finite(content)
-        return finite
+        })  # fmt: skip
 
 
 def tolerance_of(artifact: Artifact, compute: str) -> Tolerance:
@@ -355,13 +354,3 @@ def _quality(engine: Engine, reference: Reference, pairs: Sequence[tuple[Path, P
         scores.append([psnr(picture, sharp) for picture in (blurry, reference(blurry), restore(engine, blurry))])
     blurred, expected, found = (float(value) for value in np.mean(scores, axis=0))
     return Quality(len(scores), blurred, expected, found, passed=found >= expected - tolerance.max_psnr_loss)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,15 @@ from typer.testing import CliRunner
 import cli
 from benchmarks.reports import BenchReport, Row
 from benchmarks.schema import parse_report, read_report, report_schema
-from engines.verification_report import ENTRIES
+from engines.evaluation import Evaluation, PictureScore
+from engines.evaluation_report import parse_evaluation
+from engines.verification import PYTORCH, TOLERANCES, Case, Verification
+from engines.verification_report import ENTRIES, read_verifications
+from mimo.artifact import open_artifact
 from mimo.errors import ArtifactError
+from mimo.files import write_json
 from tests.benchmarks.reports import bench_report, every_kind, row, typed
+from tests.tiny import Tiny
 
 KINDS = every_kind()
 
@@ -169,7 +177,7 @@ def test_a_folder_is_no_report(tmp_path: Path) -> None:
         read_report(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["bench", "compare", "sweep", "table", "verify"])
+@pytest.mark.parametrize("name", ["bench", "compare", "sweep", "table", "verify", "eval"])
 def test_the_published_schemas_are_current(name: str) -> None:
     """Written by ``mimo schema NAME > docs/schemas/NAME.schema.json``."""
     printed = CliRunner().invoke(cli.app, ["schema", name])
@@ -202,3 +210,64 @@ def test_a_verification_satisfies_its_schema_and_a_wrong_one_is_named() -> None:
     assert ENTRIES.validate_json(json.dumps([entry]))[0].cases[0].psnr == "inf"
     with pytest.raises(ValidationError, match=r"0\.status"):
         ENTRIES.validate_json(json.dumps([entry | {"status": "probably"}]))
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (_set(0, "status", to="probably"), r"[0].status: expected"),
+        (_set(0, "cases", 0, "psnr", to="good"), r"[0].cases[0].psnr"),
+        (_set(0, "tolerance", "more", to=1.0), r"[0].tolerance.more: not known"),
+        (_drop(0, "engine"), r"[0].engine: missing"),
+    ],
+)
+def test_a_wrong_verification_is_refused_with_its_path(
+    change: Callable[[Any], None], path: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    artifact = open_artifact(tiny.onnx)
+    case = Case("1x64x64", 0.0, 0.0, math.inf, passed=True)
+    verification = Verification(artifact, "b", "openvino cpu fp32", TOLERANCES["fp32"], (case,), photographs={"b\udcff": "c"})
+    report = tmp_path / "a.verification.json"
+    content = [verification.to_json()]
+    write_json(report, content)
+    (read,) = read_verifications(report)
+    assert (read.cases[0].psnr, read.photographs, read.reference) == ("inf", {"b\\xff": "c"}, PYTORCH)
+    change(content)
+    write_json(report, content)
+    with pytest.raises(ArtifactError, match=re.escape(path)):
+        read_verifications(report)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_verifications(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (_set("overall", "scores", "psnr", to="much"), "overall.scores.psnr"),
+        (_set("pictures", 0, "extra", to=1), "pictures[0].extra: not known in schema 1"),
+        (_drop("method"), "method: missing"),
+        (_set("schema", to=2), "schema: expected 1"),
+    ],
+)
+def test_a_wrong_evaluation_is_refused_with_its_path(change: Callable[[Any], None], path: str, tmp_path: Path) -> None:
+    scores = {"psnr": math.inf, "ssim_matlab3d": math.nan}
+    result = Evaluation("mimo", (PictureScore("a.png", "a", scores),), {"data": "\udcff"}, {"numpy": "2"})
+    result.write_json(tmp_path / "eval.json")
+    content = json.loads((tmp_path / "eval.json").read_text())
+    assert parse_evaluation(content).to_json() == content
+    assert content["overall"]["scores"] == {"psnr": "inf", "ssim_matlab3d": None}
+    change(content)
+    with pytest.raises(ValueError, match=re.escape(path)):
+        parse_evaluation(content)
+
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = [FOLDER / name for name in ("compare-cpu.json", "cpu-1x720x1280.json", "sweep-cpu.json", "table-cpu-1x256x256.json")]
+"""Of the four commands; what a study wrote for itself has no kind."""
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=[path.stem for path in RESULTS])
+def test_committed_results_satisfy_their_schemas(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["kind"] in ("bench", "compare", "sweep", "table")
+    assert read_report(path).kind == content["kind"]
