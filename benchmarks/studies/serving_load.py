@@ -250,7 +250,9 @@ def schemathesis(service: Service, examples: int) -> dict[str, Any]:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The folder for serving-load.json and its picture.")] = Path("benchmarks/results"),
+    out: Annotated[Path, typer.Option(help="The folder for serving-load.json and its picture.")] = Path(
+        "benchmarks/results/studies"
+    ),
     seconds: Annotated[float, typer.Option(help="Of each load.", min=2)] = 60.0,
     model: Annotated[str, typer.Option(help="A graph or an engine, or the name of a bundled network.")] = "mimo-unet-small",
     requests: Annotated[int, typer.Option(help="Hostile ones.", min=10)] = 200,
