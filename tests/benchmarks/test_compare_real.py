@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.bench import Job, compare_jobs
 from benchmarks.compare import RoundsRule
+from benchmarks.gate import exit_code, of_comparison
 from engines.sample_images import list_photographs
 from mimo.bundled import PHOTOGRAPHS
 from mimo.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -62,3 +63,14 @@ def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
     assert min(before, after) > 1.3
     assert found.verdict == "faster"
     assert found.low <= 1.3 * max(before, after) and found.high >= min(before, after) / 1.3
+
+
+def test_the_gate_rules_on_real_measurements(tmp_path: Path) -> None:
+    """One block a stage is the old version, eight the new one: slower by far more than any noise."""
+    deep, shallow = (Job(a_network(tmp_path, blocks), "pytorch", "cpu") for blocks in (8, 1))
+    rule = RoundsRule(rounds_min=6, rounds_max=6, samples_per_block=1, max_seconds=5)
+    report = compare_jobs(shallow, deep, SHAPE, list_photographs(PHOTOGRAPHS), rule)
+    slower = of_comparison(report, 0.05)
+    assert slower.outcome == "slower", slower.why
+    assert exit_code([slower], failed=1, undecided=4) == 1
+    assert of_comparison(report, 50.0).outcome == "passed"
