@@ -39,7 +39,8 @@ class Adopted:
 def adopt(path: Path, out: Path) -> Adopted:
     """Write the graph at ``path`` to ``out`` with the names, sizes and values of ours, and its sidecar.
 
-    It must take one RGB image (N,3,H,W) and give back one of the same size, in float32, with sides that are dynamic. Its
+    It must take one RGB image (N,3,H,W) and give back one of the same size, in float32, with sides that are dynamic, or
+    declared as numbers while its nodes take others too, as an export without dynamic sizes leaves many a graph. Its
     size multiple is found by trial, and whether its values are 0..1 or 0..255 by what it makes of a picture; a graph of
     0..255 is scaled inside. Raises :class:`ArtifactError` for another graph, and
     :class:`~mimo.errors.ExportError` when what would be written does not give the pictures of ``path``; then nothing is.
@@ -52,8 +53,19 @@ def adopt(path: Path, out: Path) -> Adopted:
             f"{path} is not valid ONNX ({str(error).strip().splitlines()[0][:200]}): export it again."
         ) from error
     findings = list(_look(source, path))
+    fixed = _fixed(source)
+    if fixed:
+        source = _relaxed(source)
     run = _running(source, path)
-    multiple = _multiple(run, path)
+    try:
+        multiple = _multiple(run, path)
+    except ArtifactError as error:
+        if not fixed:
+            raise
+        sides = " and ".join(fixed)
+        raise ArtifactError(
+            f"{path} has a fixed {sides}, and takes no other by trial: export it with dynamic batch, height and width."
+        ) from error
     scale, told = _value_range(run, multiple)
     findings += [f"height and width: multiples of {multiple}, by trial", told]
     spec = ModelSpec(path.name.removesuffix(".onnx")[:100] or "adopted", ADOPTED, {"values": f"0..{scale}"}, multiple)
@@ -88,16 +100,33 @@ def _look(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
     if len(dimensions) != 4 or (dimensions[1].dim_value or 3) != 3:
         shape = " x ".join(one.dim_param or str(one.dim_value) for one in dimensions)
         raise ArtifactError(f"{path} takes {shape[:100]}: batch x 3 x height x width is taken; transpose it inside the graph.")
-    fixed = [name for name, one in zip(("batch", "", "height", "width"), dimensions, strict=True) if name and one.dim_value]
-    if fixed:
-        raise ArtifactError(f"{path} has a fixed {' and '.join(fixed)}: export it with dynamic batch, height and width.")
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise ArtifactError(f"{path} is written in opset {opset}: convert it to {OLDEST_OPSET} or later.")
     return (
         f"input {inputs[0].name}, output {outputs[0].name}, opset {opset}",
-        "batch, height and width: dynamic",
+        "batch, height and width: dynamic"
+        + ("".join(f"; declared {name} {size}, but others work, by trial" for name, size in _fixed(model).items())),
     )
+
+
+def _fixed(model: onnx.ModelProto) -> dict[str, int]:
+    """Batch, height and width that the graph's input declares as numbers."""
+    (image,) = (one for one in model.graph.input if one.name not in _weights(model))
+    named = zip(("batch", "", "height", "width"), image.type.tensor_type.shape.dim, strict=True)
+    return {name: one.dim_value for name, one in named if name and one.dim_value}
+
+
+def _relaxed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that declares no sizes, neither at its ends nor between: what the nodes themselves hold stays."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    for value in (*(one for one in copy.graph.input if one.name not in _weights(copy)), *copy.graph.output):
+        for name, one in zip(("batch", "", "height", "width"), value.type.tensor_type.shape.dim, strict=True):
+            if name:
+                one.dim_param = name
+    return copy
 
 
 def _running(model: onnx.ModelProto, path: Path) -> Callable[[Images], Images]:

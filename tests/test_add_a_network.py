@@ -38,6 +38,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
     return entry
 
 
+@pytest.mark.slow
 def test_the_tutorial_makes_a_network_that_every_command_takes(
     toy: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_tutorial_makes_a_network_that_every_command_takes(
         assert float(np.abs(restore_tiled(engine, image, tile=64) - whole).max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_names_of_networks_stand_in_one_registry() -> None:
     """No other module lists them; pages, weights and what is MIMO-UNet's own may name their one."""
     names = {entry.name for entry in registry.NETWORKS} - {"mimo-unet"}

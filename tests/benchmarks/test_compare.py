@@ -103,6 +103,7 @@ def verdicts(noise: Noise, b: float, count: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.slow
 def test_at_most_5_percent_false_verdicts_between_equals(noise: Noise) -> None:
     found = comparisons(noise, 1.0, 100)
     if noise in MODERATE:

@@ -6,6 +6,7 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -42,6 +43,7 @@ def independent_ratio(first: nn.Module, second: nn.Module) -> float:
     return statistics.median(seconds[0][5:]) / statistics.median(seconds[1][5:])
 
 
+@pytest.mark.slow
 def test_it_finds_what_an_independent_loop_finds(tmp_path: Path) -> None:
     """Eight residual blocks a stage against one, in one runtime: a ratio that a busy machine does not turn round.
 

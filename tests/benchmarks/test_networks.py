@@ -113,6 +113,7 @@ def plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_batches_of_two_are_the_authors_mimo_unet_plus_plus(plus: Path) -> None:
     with np.load(PARITY / "MIMO-UNetPlusPlus.npz") as expected, torch.inference_mode():
         network = by_file({"mimo-unet-plus": plus})["mimo-unet-plus-plus-2x2"].build()

@@ -47,12 +47,14 @@ def test_fp16(fp16: Artifact) -> None:
     assert out.read_bytes()[:4] == b"vtrt"  # the plan itself, with nothing of ours around it
 
 
+@pytest.mark.slow
 def test_fp32(onnx: Artifact) -> None:
     built = build_engine(onnx, onnx.path.with_name("b.engine"), shapes=SMALL)
     assert built.receipt == Receipt({"fp32": CONVOLUTIONS}, {"fp32": 6}, 0)
     assert built.precision == "fp32"
 
 
+@pytest.mark.slow
 def test_chosen_gpus(fp16: Artifact) -> None:
     built = build_engine(fp16, fp16.path.with_name("c.engine"), shapes=SMALL, compute_capabilities=("8.6", "8.9"))
     assert built.compute_capabilities == ("8.6", "8.9")
@@ -61,6 +63,7 @@ def test_chosen_gpus(fp16: Artifact) -> None:
     assert not fp16.path.with_name("d.engine").exists()
 
 
+@pytest.mark.slow
 def test_an_fp32_convolution_under_fp16_is_an_error_unless_allowed(onnx: Artifact) -> None:
     """A graph that calls itself FP16 and is not: the receipt comes from what TensorRT parsed, not from the name."""
     liar = replace(onnx, precision="fp16")
@@ -110,6 +113,7 @@ def test_a_profile_holds_multiples_of_what_the_network_takes(
             build_engine(source, tmp_path / "a.engine", shapes=shapes)
 
 
+@pytest.mark.slow
 def test_an_engine_is_no_source(fp16: Artifact) -> None:
     built = build_engine(fp16, fp16.path.with_name("f.engine"), shapes=SMALL)
     with pytest.raises(BuildError, match="is a TensorRT-RTX engine: build from the ONNX file"):

@@ -246,6 +246,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_rot4_is_mimo_unet_plus_plus() -> None:
     reference = np.load(PARITY / "MIMO-UNetPlusPlus.npz")
     state = {key: torch.from_numpy(value) for key, value in weights(keys("MIMO-UNetPlus"), GAIN["MIMO-UNetPlus"]).items()}

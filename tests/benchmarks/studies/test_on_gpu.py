@@ -31,6 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.slow
 def test_every_way_is_a_row_and_what_fails_says_why(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
 ) -> None:
@@ -51,6 +52,7 @@ def test_every_way_is_a_row_and_what_fails_says_why(
     assert report["rows"][0]["limits"]["macs"] > 0
 
 
+@pytest.mark.slow
 def test_what_tensorrt_rtx_says_is_kept(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = build_for_this_gpu(tiny.fp16, tmp_path / "said.txt")
     assert (tmp_path / "said.txt").read_text() == said + "\n"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.studies.overhead import Overhead, cut_photographs, measure_overhead
 from engines.runtimes.opening import open_engine
 from mimo.images import photo_size
 from tests.tiny import Tiny
 
 
+@pytest.mark.slow
 def test_it_runs_the_real_job(tiny: Tiny, tmp_path: Path) -> None:
     paths = cut_photographs(tmp_path, 3, 48, 64)
     assert [photo_size(path) for path in paths] == [(48, 64)] * 3

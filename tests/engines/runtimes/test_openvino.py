@@ -40,6 +40,7 @@ with open_engine(Path(sys.argv[1]), "openvino", "cpu", precision=sys.argv[2]) as
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_every_new_size(tiny: Tiny, precision: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tiny.onnx), precision], cwd=ROOT, capture_output=True, text=True, check=True

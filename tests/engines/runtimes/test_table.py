@@ -105,6 +105,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     return TOY.name
 
 
+@pytest.mark.slow
 def test_one_row_adds_a_runtime(tiny: Tiny, toy: Runtime, tmp_path: Path) -> None:
     images = np.full((1, 3, 32, 32), 0.5, np.float32)
     with open_engine(tiny.onnx, toy) as engine:

@@ -63,6 +63,7 @@ def test_a_look_up_would_be_seen(watched: Watched) -> None:
     assert watched.noted() == "getaddrinfo example.invalid\n"
 
 
+@pytest.mark.slow
 def test_no_command_looks_anybody_up_or_leaves_anything_in_the_home(tiny: Tiny, watched: Watched) -> None:
     for path in (tiny.checkpoint, tiny.onnx):
         shutil.copy(path, watched.work)
@@ -83,6 +84,7 @@ def test_no_command_looks_anybody_up_or_leaves_anything_in_the_home(tiny: Tiny, 
         assert (watched.noted(), watched.left()) == ("", []), arguments
 
 
+@pytest.mark.slow
 def test_the_library_without_the_command_line_tells_nobody_either(tiny: Tiny, watched: Watched) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\nimport numpy as np\nfrom engines.runtimes.opening import open_engine\n"

@@ -133,6 +133,7 @@ def threads_seen(tiny: Tiny, **environment: str) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("environment", [{"ONLY": "1"}, {"OMP_NUM_THREADS": "1"}, {"ASKED": "1"}])
+@pytest.mark.slow
 def test_one_thread_is_one_thread_on_every_runtime(tiny: Tiny, environment: dict[str, str]) -> None:
     for runtime, (count, used) in threads_seen(tiny, **environment).items():
         assert count == 1, runtime
@@ -140,6 +141,7 @@ def test_one_thread_is_one_thread_on_every_runtime(tiny: Tiny, environment: dict
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+@pytest.mark.slow
 def test_all_cores_are_used_when_nobody_says_otherwise(tiny: Tiny) -> None:
     for runtime, (count, used) in threads_seen(tiny).items():
         assert count == usable_cores(), runtime
