@@ -64,6 +64,6 @@ def _entries(report: Path) -> list[dict[str, Any]]:
     """The entries of a verification report; none when it is missing or damaged, which makes nothing verified."""
     try:
         entries = json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

@@ -183,7 +183,7 @@ class RunLog:
         for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
             try:
                 rows.append((int(json.loads(line)["step"]), line))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
         return rows
 

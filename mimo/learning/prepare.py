@@ -245,10 +245,10 @@ def _same_settings(dst: Path, made_from: Mapping[str, object]) -> None:
     try:
         recorded = json.loads((dst / RECORD).read_text(encoding="utf-8"))
         recorded.pop("pairs", None)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{dst / RECORD} is damaged: take {dst} away, or choose another folder.") from error
     if recorded != made_from:
-        raise DataError(f"{dst} was prepared with {recorded}, not {dict(made_from)}: choose another folder.")
+        raise DataError(f"{dst} was prepared with {str(recorded)[:300]}, not {dict(made_from)}: choose another folder.")
 
 
 def _put(source: Path, target: Path) -> Literal["linked", "copied", "kept"]:

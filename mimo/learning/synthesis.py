@@ -184,7 +184,7 @@ def _same_settings(dst: Path, settings: dict[str, Any]) -> None:
     if record.is_file():
         try:
             found = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{record} is damaged: take {dst} away, or choose another folder.") from error
         if found != settings:
             raise DataError(f"{dst} was made with another seed, other settings or other photographs: choose another folder.")
