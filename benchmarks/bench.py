@@ -28,9 +28,10 @@ from benchmarks.memory import Memory, PeakMemory
 from benchmarks.recorded import checked_as
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
 from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
+from benchmarks.served import machine_states, server_times
 from benchmarks.telemetry import Gauges
 from engines.runtimes.base import Device, Engine, Images, Runtime
-from engines.runtimes.opening import kind_at, open_engine
+from engines.runtimes.opening import artifact_at, kind_at, open_engine
 from engines.runtimes.table import Precision, choose, places
 from engines.sample_images import photograph_batch
 from mimo.artifact import open_artifact
@@ -38,6 +39,7 @@ from mimo.errors import ArtifactError, MimoError
 from mimo.files import write_json
 from mimo.formats import hash_of
 from mimo.kinds import kind_of
+from mimo.served import ServedModel
 from mimo.spec import Shape
 
 R = TypeVar("R", bound=Row)
@@ -70,7 +72,8 @@ class Ceilings:
 
     def limited(self, row: R, work: Work | None) -> R:
         """``row`` with its limits; as it is when it was not measured or its ``work`` is not known."""
-        if row.summary is None or row.compute is None or row.device not in ("cpu", "cuda"):
+        elsewhere = row.runtime == "triton"  # what this machine could do is no measure for another
+        if row.summary is None or row.compute is None or row.device not in ("cpu", "cuda") or elsewhere:
             return row
         device: Device = "cpu" if row.device == "cpu" else "cuda"
         kind = (device, row.compute)
@@ -102,12 +105,18 @@ def jobs_for(path: Path) -> list[Job]:
 
     Raises :class:`ArtifactError` for a file that is none of ours.
     """
+    if isinstance(path, ServedModel):
+        return [job_on(path, None)]
     kind, _ = kind_at(path)
     return [Job(path, row.name, device) for row, device in places(kind)]
 
 
 def job_on(path: Path, runtime: Runtime | None) -> Job:
     """The file on ``runtime``, or on the one that ``auto`` means here; on the GPU where it can. Raises as :func:`jobs_for`."""
+    if isinstance(path, ServedModel) and runtime in (None, "triton"):
+        from engines.runtimes.triton import describe
+
+        return Job(path, "triton", describe(path).device)
     kind, _ = kind_at(path)
     row, device = choose(kind, runtime or "auto")
     return Job(path, row.name, device)
@@ -176,7 +185,7 @@ def compare_jobs(
         sides: list[Side] = []
         for job in (job_a, job_b):
             progress(f"opening {job}")
-            sha256 = hash_of(job.path) if job.path.is_file() else None
+            sha256 = hash_at(job.path)
             checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
             engine = stack.enter_context(_open(job))
             subjects.append(_subject(job, [engine], images, stack))
@@ -197,8 +206,9 @@ def _latency(subject: Subject) -> float:
 
 def measure_row(job: Job, images: Images, rule: StoppingRule) -> Row:
     """Open what ``job`` names, measure it on ``images`` and close it; what cannot run becomes the row's reason."""
-    sha256 = hash_of(job.path) if job.path.is_file() else None
+    sha256: str | None = None
     try:
+        sha256 = hash_at(job.path)
         checkpoint_sha256 = _checkpoint_behind(job.path, sha256)
     except MimoError as error:
         return not_run(job, shape_of(images), str(error), sha256)
@@ -216,17 +226,19 @@ def measure_engine(
 ) -> Row:
     """Measure what ``opening`` opens, under the name of ``job``; ``judge`` says afterwards how it is verified."""
     shape = shape_of(images)
+    elsewhere = job.runtime == "triton"
     try:
-        with PeakMemory(job.device) as peak, Gauges() as gauges, ExitStack() as stack:
-            engines = [stack.enter_context(opening()) for _ in range(job.in_flight if job.device == "cpu" else 1)]
+        with PeakMemory("cpu" if elsewhere else job.device) as peak, Gauges() as gauges, ExitStack() as stack:
+            waits = job.device == "cpu" or elsewhere  # there a launch is the work
+            engines = [stack.enter_context(opening()) for _ in range(job.in_flight if waits else 1)]
             engine = engines[0]
 
             def read() -> Mapping[str, Any]:
                 peak.sample()
-                return gauges.read()
+                return {**gauges.read(), **engine.counters()}
 
             measured = measure(_subject(job, engines, images, stack), rule.on(job.device), gauges=read)
-            memory = peak.result(engine.memory_bytes)
+            memory = None if elsewhere else peak.result(engine.memory_bytes)
             verified, psnr = judge(engine)
             return measured_row(side_of(job, shape, engine, verified), measured, psnr, memory)
     except MimoError as error:
@@ -279,7 +291,8 @@ def measured_row(side: Mapping[str, Any], measured: Measurement, psnr: Psnr | No
             enqueued_not_latency=measured.enqueued,
             events=measured.events,
         ),
-        states=tuple(State(**state) for state in measured.states),
+        states=tuple(State(**state) for state in machine_states(measured.states)),
+        server=server_times(measured.states),
     )
 
 
@@ -290,6 +303,8 @@ def shape_of(images: Images) -> Shape:
 
 def work_of(job: Job, shape: Shape) -> Work | None:
     """The least that ``job`` has to do; None for what was made from an ONNX file that is not beside it."""
+    if isinstance(job.path, ServedModel):
+        return None
     if kind_of(job.path) == "checkpoint":
         from mimo.networks.checkpoint import load_checkpoint
 
@@ -324,7 +339,7 @@ def speedup(row: Row, rows: Sequence[Row]) -> float | None:
 
 def standing(job: Job, sha256: str | None, engine: Engine) -> tuple[Verified, Psnr | None]:
     """How the row of ``engine`` is verified, and its PSNR: FP32 in PyTorch is what the others are verified against."""
-    artifact = None if kind_of(job.path) == "checkpoint" else open_artifact(job.path)
+    artifact = None if kind_of(job.path) == "checkpoint" else artifact_at(job.path)
     verified, quality = checked_as(job.path, sha256 or "", engine.name, artifact)
     return ("reference" if job.runtime == "pytorch" and engine.compute == "fp32" else verified), quality
 
@@ -334,7 +349,14 @@ def _checkpoint_behind(path: Path, sha256: str | None) -> str | None:
         if sha256 is None:
             raise ArtifactError(f"{path} does not exist: check the name.")
         return sha256
-    return open_artifact(path).checkpoint_sha256
+    return artifact_at(path).checkpoint_sha256
+
+
+def hash_at(path: Path) -> str | None:
+    """The SHA-256 of what ``path`` names: of a served model that of the file the server runs; None where nothing is."""
+    if isinstance(path, ServedModel):
+        return artifact_at(path).sha256
+    return hash_of(path) if path.is_file() else None
 
 
 def _open(job: Job) -> Engine:

@@ -28,8 +28,8 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="FILE[@RUNTIME]...",
-        help="ONNX files, engines and checkpoints, each on every runtime that takes it or on the one after @; by default "
-        "eager PyTorch and all in the current directory.",
+        help="ONNX files, engines, checkpoints and triton:// URLs, each on every runtime that takes it or on the one after @; "
+        "by default eager PyTorch and all in the current directory.",
         show_default=False,
     ),
 ]
@@ -118,7 +118,7 @@ def bench_command(
     from benchmarks.report import bench_remarks, bench_table
     from benchmarks.reports import BenchReport
     from benchmarks.schema import read_report
-    from benchmarks.targets import bench_jobs, shape_from, variants
+    from benchmarks.targets import bench_jobs, models_of, shape_from, variants
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
@@ -132,7 +132,7 @@ def bench_command(
     photographs = list_photographs(images or PHOTOGRAPHS)
     refused: list[tuple[Path, ArtifactError]] = []
     jobs = variants(
-        bench_jobs(targets, against, engine, precision, chosen_threads(threads), refused=refused),
+        bench_jobs(targets, against, engine, precision, chosen_threads(threads, models_of(targets or ())), refused=refused),
         e2e=e2e,
         throughput=throughput,
         cuda_graph=cuda_graph,
@@ -154,7 +154,9 @@ def bench_command(
         _gate(against_baseline(report, before, allowed))
 
 
-Target = Annotated[str, typer.Argument(metavar="FILE[@RUNTIME]", help="A checkpoint, an ONNX file or an engine.")]
+Target = Annotated[
+    str, typer.Argument(metavar="FILE[@RUNTIME]", help="A checkpoint, an ONNX file, an engine or a triton:// URL.")
+]
 
 
 @app.command("compare")
@@ -177,14 +179,14 @@ def compare_command(
     from benchmarks.compare import RoundsRule
     from benchmarks.gate import allowed_fraction, of_comparison
     from benchmarks.report import comparison_text
-    from benchmarks.targets import one_job, shape_from
+    from benchmarks.targets import models_of, one_job, shape_from
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
     allowed = allowed_fraction(fail_slower) if fail_slower is not None else None
     shape = shape_from(size, batch)
     photographs = list_photographs(images or PHOTOGRAPHS)
-    count = chosen_threads(threads)
+    count = chosen_threads(threads, models_of([a, b]))
     job_a, job_b = (one_job(target, precision, count) for target in (a, b))
     _check_reports(json_out, csv_out, html_out, [job_a.path, job_b.path, images])
     with working("comparing") as say:
@@ -218,7 +220,7 @@ def sweep_command(
     from benchmarks.measurement import StoppingRule
     from benchmarks.report import sweep_table
     from benchmarks.sweep import BATCHES, SIZES, sweep
-    from benchmarks.targets import batch_from, one_job, shape_from
+    from benchmarks.targets import batch_from, models_of, one_job, shape_from
     from engines.sample_images import list_photographs
     from mimo.bundled import PHOTOGRAPHS
 
@@ -229,7 +231,7 @@ def sweep_command(
     ]
     rule = StoppingRule(max_seconds=max_seconds, min_samples=min_samples)
     photographs = list_photographs(images or PHOTOGRAPHS)
-    job = one_job(target, precision, chosen_threads(threads))
+    job = one_job(target, precision, chosen_threads(threads, models_of([target])))
     _check_reports(json_out, csv_out, html_out, [job.path, images])
     with working("measuring") as say:
         report = sweep(job, shapes, photographs, rule, json_out=json_out, progress=say)
@@ -286,6 +288,8 @@ def table_command(
 
     need_torch("building the networks", "torch")
 
+    if runtime == "triton":
+        raise MimoError("--runtime triton: the networks of the table are files here, and Triton serves its own: leave it out.")
     devices = runtime_info(runtime).devices
     if device is not None and device not in devices:
         others = " or ".join(row.name for row in RUNTIMES if device in row.devices)

@@ -139,6 +139,7 @@ def _row(row: Row) -> dict[str, Any]:
         "first_after_shape_change_s": row.first_after_shape_change_seconds,
         "enqueued_not_latency_median_s": _of(row.enqueued_not_latency, "median"),
         "events_median_s": _of(row.events, "median"),
+        **{f"server_{name}_s": _of(row.server, name) for name in ("queue", "input", "inference", "output")},
         "psnr_db": _of(row.psnr, "decibel"),
         "psnr_source": _of(row.psnr, "source"),
         **{f"memory_{name}": _of(row.memory, name) for name in ("kind", "peak_bytes", "baseline_bytes", "engine_bytes")},

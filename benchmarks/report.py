@@ -9,7 +9,7 @@ from rich.table import Table
 from benchmarks.bench import speedup
 from benchmarks.doubts import warnings_of
 from benchmarks.measurement import AGREEMENT
-from benchmarks.reports import BenchReport, CompareReport, Published, Row, SweepReport, TableReport, states_of
+from benchmarks.reports import BenchReport, CompareReport, Published, Row, ServerTimes, SweepReport, TableReport, states_of
 from benchmarks.timing_statistics import SMALLEST_N, Summary
 from mimo.spec import Shape
 from mimo.terminal import plain_table
@@ -23,8 +23,9 @@ _COLUMNS_ASYNC = ("async (not latency)", "n")
 def bench_table(report: BenchReport, *, sync: bool) -> Table:
     """Milliseconds a row. Without ``sync``: only the time until the enqueuing call returned, under that name."""
     title = f"{report.shape}, milliseconds" + ("" if sync else " until the call returned")
-    table = plain_table(title, "engine", *(_COLUMNS if sync else _COLUMNS_ASYNC), "checked")
     rows = report.rows
+    columns = _columns(rows) if sync else _COLUMNS_ASYNC
+    table = plain_table(title, "engine", *columns, "checked")
     for number, row in enumerate(rows):
         if number == 0 or row.file != rows[number - 1].file:
             table.add_row(f"[bold]{literal(row.file)}[/bold]")
@@ -38,20 +39,32 @@ def bench_table(report: BenchReport, *, sync: bool) -> Table:
             table.add_row(name, returned, str(summary.n), row.verified)
             continue
         ratio = speedup(row, rows)
-        table.add_row(
-            name,
-            _milliseconds(summary.median),
-            _spread(summary),
-            _bounded(summary.p95, 0.95),
-            _milliseconds(summary.maximum),
-            str(summary.n),
-            returned,
-            f"{summary.median / enqueued.median:.2f}x" if enqueued and enqueued.median else "-",
-            "-" if ratio is None else f"{ratio:.2f}x",
-            *(_percent(getattr(row.limits, name, None)) for name in ("compute_fraction", "layers_fraction")),
-            row.verified,
-        )
+        cells = {
+            "median": _milliseconds(summary.median),
+            "95 %": _spread(summary),
+            "p95": _bounded(summary.p95, 0.95),
+            "max": _milliseconds(summary.maximum),
+            "n": str(summary.n),
+            "async (not latency)": returned,
+            "sync / async": f"{summary.median / enqueued.median:.2f}x" if enqueued and enqueued.median else "-",
+            "vs PyTorch": "-" if ratio is None else f"{ratio:.2f}x",
+            "of peak": _percent(getattr(row.limits, "compute_fraction", None)),
+            "of layers": _percent(getattr(row.limits, "layers_fraction", None)),
+            "server queue": _milliseconds(getattr(row.server, "queue", None)),
+            "server compute": _milliseconds(getattr(row.server, "compute", None)),
+        }
+        table.add_row(name, *(cells[column] for column in columns), row.verified)
     return table
+
+
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Those there is room for: what a server computes has no limits here, and where nothing else ran, nothing was enqueued."""
+    if not any(row.server for row in rows):
+        return _COLUMNS
+    left_out = {"of peak", "of layers"}
+    if all(row.runtime == "triton" for row in rows):
+        left_out |= {"async (not latency)", "sync / async"}
+    return *(name for name in _COLUMNS if name not in left_out), "server queue", "server compute"
 
 
 def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
@@ -77,6 +90,8 @@ def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
             facts.append(f"{summary.outliers} outliers, none left out")
         if row.events is not None:
             facts.append(f"between device events {_milliseconds(row.events.median)} ms")
+        if (server := row.server) is not None:
+            facts += _on_the_server(server, summary.n * row.in_flight, row.in_flight)
         yield f"{name}: " + "; ".join([*(f"[yellow]{doubt}[/yellow]" for doubt in doubts), *facts])
     for warning in warnings_of(states_of(rows)):
         yield f"[yellow]{literal(warning)}[/yellow]"
@@ -84,6 +99,13 @@ def bench_remarks(rows: Sequence[Row]) -> Iterator[str]:
         yield "[yellow]Not converged: give it more --max-seconds, or a quieter machine.[/yellow]"
     if any(row.verified == "UNVERIFIED" for row in rows):
         yield "[yellow]UNVERIFIED: mimo verify says whether the result is right; a wrong one may be fast.[/yellow]"
+
+
+def _on_the_server(server: ServerTimes, ours: int, in_flight: int) -> Iterator[str]:
+    parts = {name: _milliseconds(getattr(server, name)) for name in ("queue", "input", "inference", "output")}
+    yield "on the server, mean of a request: " + ", ".join(f"{name} {text} ms" for name, text in parts.items())
+    if server.requests > ours + in_flight:  # the server may count the last of the warm-up late
+        yield f"[yellow]it answered {server.requests - ours} requests of others meanwhile[/yellow]"
 
 
 def comparison_text(report: CompareReport) -> Iterator[str]:

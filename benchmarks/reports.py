@@ -122,6 +122,22 @@ class Side(_Value):
         return f"{self.file} on {self.engine}" + ("" if self.mode == "sync" else f", {self.mode}")
 
 
+class ServerTimes(_Value):
+    """What a server says of the requests it answered while the samples were taken: means for each of them, in seconds."""
+
+    requests: Count
+    """Of every client; more than there are samples when others asked too."""
+    queue: Seconds
+    input: Seconds
+    inference: Seconds
+    output: Seconds
+
+    @property
+    def compute(self) -> float:
+        """All but the queue."""
+        return self.input + self.inference + self.output
+
+
 class Row(Side):
     """One measured row; or, with a ``reason``, why it could not be measured."""
 
@@ -141,6 +157,8 @@ class Row(Side):
     events: Summary | None
     samples_seconds: Samples | None
     states: tuple[State, ...] | None
+    server: ServerTimes | None = None
+    """For a model on a server; None in older reports."""
 
     @property
     def latency(self) -> Summary:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.bench import Job, head, standing
+from benchmarks.bench import Job, hash_at, head, standing
 from benchmarks.measurement import Latency, Measurement, StoppingRule, measure
 from benchmarks.memory import PeakMemory
 from benchmarks.reports import Cell, SweepReport
@@ -15,7 +15,7 @@ from engines.runtimes.base import Engine
 from engines.runtimes.opening import open_engine
 from engines.sample_images import photograph_batch
 from mimo.errors import MimoError
-from mimo.files import sha256_of, write_json
+from mimo.files import write_json
 from mimo.spec import WHOLE_IMAGE, Shape
 
 SIZES = ("128x128", "256x256", "512x512", "720x1280", "1080x1920")
@@ -44,7 +44,7 @@ def sweep(
     """
     ordered = sorted(set(shapes), key=lambda shape: (shape.batch * shape.height * shape.width, shape))
     with open_engine(job.path, job.runtime, job.device, eager=True) as engine:
-        sha256 = sha256_of(job.path)
+        sha256 = hash_at(job.path)
         report = SweepReport(
             **head(ordered[-1]),
             rule=rule,

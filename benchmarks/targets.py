@@ -15,6 +15,7 @@ from engines.runtimes.table import Runtime, runtime_info
 from mimo.artifact import Artifact, open_artifact
 from mimo.bundled import WEIGHTS, checkpoint_of, given_file, given_model
 from mimo.errors import ArtifactError, MimoError
+from mimo.served import ServedModel, model_path
 from mimo.spec import Shape
 from mimo.terminal import artifacts_here
 
@@ -80,13 +81,20 @@ def one_job(target: str, precision: PrecisionChoice = "auto", threads: int | Non
     return replace(job_on(path, None if runtime == "auto" else runtime), precision=precision, threads=threads)
 
 
+def models_of(targets: Sequence[str]) -> list[Path]:
+    """What ``targets`` name, without looking for it. Raises :class:`MimoError` as :func:`one_job` does."""
+    return [_target(target, "auto")[0] for target in targets]
+
+
 def variants(jobs: Sequence[Job], *, e2e: bool, throughput: int, cuda_graph: bool, cold_cache: bool) -> list[Job]:
     """Each job and the further modes that were asked for, right after it.
 
-    Raises :class:`MimoError` when CUDA graphs are asked for and none of ``jobs`` runs on a GPU.
+    Raises :class:`MimoError` when CUDA graphs are asked for and none of ``jobs`` runs on a GPU, or cold caches on a server.
     """
     if cuda_graph and not any(job.device == "cuda" for job in jobs):
         raise MimoError("--cuda-graph needs a row on a GPU, and there is none: leave it out.")
+    if cold_cache and any(isinstance(job.path, ServedModel) for job in jobs):
+        raise MimoError("--cold-l2 empties the caches of this machine, not those of a server: leave it out.")
     return [variant for job in jobs for variant in _variants(job, e2e, throughput, cuda_graph, cold_cache)]
 
 
@@ -106,10 +114,10 @@ def _target(target: str, engine: EngineChoice) -> tuple[Path, EngineChoice]:
     """``FILE`` or ``FILE@RUNTIME``; a file whose own name ends so is taken as it is."""
     name, at, runtime = target.rpartition("@")
     if not at or Path(target).exists():
-        return given_model(Path(target), engine), engine
+        return given_model(model_path(target), engine), engine
     for choice in get_args(EngineChoice):
         if choice == runtime and name:
-            return given_model(Path(name), choice), choice
+            return given_model(model_path(name), choice), choice
     raise MimoError(f"{target}: there is no runtime {runtime}: use one of {', '.join(get_args(Runtime))}.")
 
 

@@ -22,6 +22,7 @@ from engines.options import (
 from engines.runtimes.table import TensorRT
 from mimo.bundled import given_model
 from mimo.errors import ArtifactError, MimoError
+from mimo.served import model_path
 from mimo.spec import Shape, ShapeRange
 from mimo.terminal import (
     FAILED,
@@ -169,7 +170,11 @@ def deblur_command(
     out: Annotated[Path, typer.Option(file_okay=False, writable=True, help="The folder for the results.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="A checkpoint, an ONNX file or an engine; by default the bundled weights.", show_default=False),
+        typer.Option(
+            help="A checkpoint, an ONNX file, an engine or a triton:// URL; by default the bundled weights.",
+            show_default=False,
+            parser=model_path,
+        ),
     ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -205,7 +210,7 @@ def deblur_command(
     # Without a word the graph, which starts sooner.
     source = given_model(model, "onnxruntime" if engine == "auto" else engine)
     with working(f"loading {source.name}"):
-        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
+        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads, [source]))
     announced: list[Path] = []
     with runner, bar() as progress:
 
@@ -256,7 +261,11 @@ def deblur_command(
 def eval_command(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A checkpoint, an ONNX file or an engine; by default the bundled weights.", show_default=False),
+        typer.Argument(
+            help="A checkpoint, an ONNX file, an engine or a triton:// URL; by default the bundled weights.",
+            show_default=False,
+            parser=model_path,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -289,7 +298,7 @@ def eval_command(
     source = given_model(model, engine)
     check_outputs({"--json": json_out, "--csv": csv_out, "--html": html_out}, [source, data or PHOTOGRAPHS])
     with working(f"loading {source.name}"):
-        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads))
+        runner = open_engine(source, engine, device, precision=precision, threads=chosen_threads(threads, [source]))
     gallery = Gallery()
     with runner, bar() as show:
 

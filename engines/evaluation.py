@@ -15,6 +15,7 @@ import numpy as np
 from engines.evaluation_report import EvaluationReport, Mean, Picture
 from engines.restoration import restored, restored_rot4
 from engines.runtimes.base import Engine
+from engines.runtimes.opening import artifact_at
 from engines.runtimes.table import runtime_info
 from mimo.artifact import tool_versions
 from mimo.errors import DataError, EngineError, ShapeError
@@ -24,6 +25,7 @@ from mimo.images import photo_size, read_photo, write_photo
 from mimo.learning.datasets import Pair, files_of, found_in, open_pairs, pictures_in, some
 from mimo.metrics import METRICS, Protocol, Rectangles, Whole, score
 from mimo.outputs import identity
+from mimo.served import ServedModel
 from mimo.wording import one_line
 
 Ensemble = Literal["none", "rot4"]
@@ -192,7 +194,10 @@ def evaluate(
         "ensemble": ensemble,
     }
     if model is not None:
-        method |= {"model": model.name, "model_sha256": hash_of(model)}
+        method |= {
+            "model": model.name,
+            "model_sha256": artifact_at(model).sha256 if isinstance(model, ServedModel) else hash_of(model),
+        }
     pictures = []
     for pair in pairs:
         blurry, sharp = read_photo(pair.blur), read_photo(pair.sharp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,8 @@ from engines.runtimes.table import Device as DeviceName
 from engines.runtimes.table import Precision as PrecisionName
 from engines.runtimes.table import Runtime
 from engines.runtimes.threads import threads_for
+from mimo.errors import MimoError
+from mimo.served import ServedModel, model_path
 from mimo.terminal import ProtocolChoice, remark
 
 EngineChoice = Literal["auto", Runtime]
@@ -34,8 +37,15 @@ Threads = Annotated[
 ]
 
 
-def chosen_threads(asked: int | None) -> int:
-    """The number for all engines of a command; a remark on standard error when it leaves cores unused."""
+def chosen_threads(asked: int | None, models: Sequence[Path] = ()) -> int:
+    """The number for all engines of a command; a remark on standard error when it leaves cores unused.
+
+    Raises :class:`MimoError` when it is asked for and all of ``models`` are served elsewhere.
+    """
+    if models and all(isinstance(model, ServedModel) for model in models):
+        if asked is not None:
+            raise MimoError("--threads is for what runs here, and a server has its own: leave it out.")
+        return threads_for().count
     threads = threads_for(asked)
     if threads.remark:
         remark(threads.remark)
@@ -44,7 +54,11 @@ def chosen_threads(asked: int | None) -> int:
 
 Artifacts = Annotated[
     list[Path] | None,
-    typer.Argument(help="ONNX files and engines; by default all in the current directory.", show_default=False),
+    typer.Argument(
+        help="ONNX files, engines and triton:// URLs; by default all in the current directory.",
+        show_default=False,
+        parser=model_path,
+    ),
 ]
 Protocol = Annotated[
     ProtocolChoice,

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from engines.references import References
-from engines.runtimes.opening import open_engine
+from engines.runtimes.opening import artifact_at, open_engine
 from engines.runtimes.table import Device, Precision, Runtime, RuntimeInfo, places
 from engines.runtimes.threads import threads_for
 from engines.sample_images import list_pairs, list_photographs
 from engines.verification import Reference, Verification, verify_numerics, verify_structure
-from mimo.artifact import Artifact, open_artifact
+from mimo.artifact import Artifact
 from mimo.bundled import PHOTOGRAPHS
 from mimo.errors import ArtifactError, EngineUnavailable
 from mimo.formats import format_info
+from mimo.served import ServedModel
 from mimo.spec import Shape
 
 OPTIMUM = Shape(1, 720, 1280)
@@ -41,7 +42,8 @@ def verify(
     the bundled ones. ``images``: a folder of photographs, by default the bundled ones; where it has ``blur/`` and ``sharp/``
     the change of PSNR is measured too. ``optimum``: the size to verify a graph at. ``threads``: of the CPU, by default see
     :func:`~engines.runtimes.threads.threads_for`. ``seed``: draw the shapes of an earlier verification again. A TensorRT engine
-    without a GPU is verified in structure alone, and its status is ``not run``. Nothing is written.
+    without a GPU is verified in structure alone, and its status is ``not run``. A model on a server is
+    verified there. Nothing is written.
 
     Raises :class:`ArtifactError` for a file that is no artifact or whose checkpoint is not found; with ``refused`` that file
     goes there and the others are verified, unless there is none. Raises :class:`EngineUnavailable` for a runtime that was named
@@ -53,7 +55,7 @@ def verify(
     artifacts = []
     for path in paths:
         try:
-            artifact = open_artifact(path)
+            artifact = artifact_at(path)
             references.check(artifact)
             artifacts.append(artifact)
         except ArtifactError as error:
@@ -64,10 +66,12 @@ def verify(
         raise refused[0][1]
 
     def on(artifact: Artifact, row: RuntimeInfo, device: Device, reference: Reference) -> Verification | None:
+        served = isinstance(artifact.path, ServedModel)
         try:
-            engine = open_engine(artifact.path, row.name, device, precision=precision, threads=threads)
+            place: Device | Literal["auto"] = "auto" if served else device  # a server decides it itself
+            engine = open_engine(artifact.path, row.name, place, precision=precision, threads=threads)
         except EngineUnavailable as error:
-            if format_info(artifact.format).is_graph:
+            if served or format_info(artifact.format).is_graph:
                 if runtime == "auto" and not row.is_installed:
                     return None  # a runtime that is not installed is none of those that work here
                 raise
@@ -89,7 +93,7 @@ def verify(
     results = []
     for artifact in artifacts:
         reference = references.of(artifact)
-        for row, device in places(artifact.format):
+        for row, device in places("served" if isinstance(artifact.path, ServedModel) else artifact.format):
             if runtime in ("auto", row.name) and (found := on(artifact, row, device, reference)) is not None:
                 results.append(replace(found, reference=reference.name))
     return results

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from mimo.bundled import given_checkpoint, given_file
+from mimo.served import ServedModel, model_path
 from mimo.spec import Shape
 from mimo.terminal import FAILED, NOT_RUN, JsonOut, need_torch, notes, print_facts, say, screen
 from mimo.wording import literal
@@ -69,7 +70,8 @@ def weights_average_command(
 
 @app.command("inspect")
 def inspect_command(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], json_out: JsonOut = None
+    file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file, an engine or a triton:// URL.", parser=model_path)],
+    json_out: JsonOut = None,
 ) -> None:
     """Describe a file: network, lineage, precision, inputs and outputs, cost."""
     from mimo.files import write_json
@@ -125,6 +127,10 @@ def _checkpoint_facts(file: Path) -> dict[str, str]:
 def _artifact_facts(file: Path) -> dict[str, str]:
     from mimo.artifact import load_onnx, open_artifact, sidecar_of
 
+    if isinstance(file, ServedModel):
+        from engines.runtimes.opening import artifact_at
+
+        return _facts(artifact_at(file))
     artifact = open_artifact(file)
     facts = _facts(artifact)
     if not sidecar_of(file).is_file():

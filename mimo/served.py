@@ -23,7 +23,7 @@ class ServedModel(PosixPath):
     """What stands where a model's path may stand and is no file: ``triton://host:port/model[/version]``.
 
     Made by :func:`model_path`. It prints as its URL, which a path would shorten by a slash; nothing of that name exists as a
-    file. ``name`` is the model's, without the version.
+    file. What would lie beside a file (a report, a checkpoint) belongs in the current directory.
     """
 
     def __str__(self) -> str:
@@ -60,9 +60,13 @@ class ServedModel(PosixPath):
         return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
     @property
-    def record(self) -> Path:
-        """Where ``mimo verify`` leaves its report: in the current directory, as there is no place beside the model."""
-        return Path(f"{self.name}.triton.verification.json")
+    def parent(self) -> Path:  # type: ignore[override]
+        """The current directory."""
+        return Path()
+
+    def with_name(self, name: str) -> Path:  # type: ignore[override]
+        """A file of that name in the current directory."""
+        return Path(name)
 
 
 def is_url(text: str) -> bool:

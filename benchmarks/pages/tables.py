@@ -71,12 +71,16 @@ def rows_table(rows: Sequence[Row]) -> str:
         "out&shy;liers": lambda row: str(row.latency.outliers),
         "first call after another&nbsp;shape": lambda row: unit.number(row.first_after_shape_change_seconds),
         "device events": lambda row: unit.number(row.events.median if row.events else None),
+        "server: queue": lambda row: unit.number(row.server.queue if row.server else None),
+        "server: compute": lambda row: unit.number(row.server.compute if row.server else None),
         "of&nbsp;copy ceiling": lambda row: _fraction(row, "copy_fraction"),
         "mode": lambda row: html(row.mode),
         "sha256": lambda row: _sha256(row.sha256),
     }
     if not any(row.events for row in rows):
         del columns["device events"]
+    if not any(row.server for row in rows):
+        del columns["server: queue"], columns["server: compute"]
     if len({row.shape for row in rows}) > 1:
         columns = {"shape": lambda row: html(row.shape), **columns}
     cells = [[_who(row), *(show(row) for show in columns.values())] for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -95,6 +95,10 @@ class Engine(ABC):
     def device_seconds(self, launch: Callable[[], None]) -> float | None:
         """Seconds between two device events recorded around one launch, after waiting for it; None on a CPU."""
         return None
+
+    def counters(self) -> Mapping[str, int]:
+        """Totals of what a server says of its own work, see :mod:`engines.runtimes.triton`; none where nobody else works."""
+        return {}
 
     def close(self) -> None:  # noqa: B027
         """Give memory back. May be called again; nothing else may be called afterwards."""

@@ -10,6 +10,7 @@ from engines.runtimes.table import Device, FileKind, Opening, Precision, Runtime
 from mimo.artifact import Artifact, open_artifact
 from mimo.errors import EngineUnavailable
 from mimo.kinds import kind_of
+from mimo.served import ServedModel
 
 
 def open_engine(
@@ -22,7 +23,7 @@ def open_engine(
     eager: bool = False,
     cuda_graph: bool = False,
 ) -> Engine:
-    """Load a checkpoint or an artifact on a runtime that takes it.
+    """Load a checkpoint or an artifact on a runtime that takes it, or connect to a model on a server.
 
     ``runtime="auto"`` and ``device="auto"``: see :func:`~engines.runtimes.table.choose`. What was named is what is used: if
     it is not here, :class:`EngineUnavailable` is raised and nothing else is tried. ``precision="auto"``: float32 in PyTorch
@@ -40,12 +41,30 @@ def open_engine(
         raise EngineUnavailable(reason)
     opening = Opening(path, artifact, chosen, precision, threads, eager, cuda_graph)
     with runtime_errors(f"{row.name} cannot load {path.name}"):
-        return row.open(opening)
+        engine = row.open(opening)
+    if device not in ("auto", engine.device):
+        engine.close()
+        raise EngineUnavailable(f"{path} computes on {engine.device}, as its server was told to: leave the device out.")
+    return engine
 
 
 def kind_at(path: Path) -> tuple[FileKind, Artifact | None]:
     """What the file is, and the artifact when it is one. Raises :class:`~mimo.errors.ArtifactError`."""
+    if isinstance(path, ServedModel):
+        return "served", artifact_at(path)
     if kind_of(path) == "checkpoint":
         return "checkpoint", None
     artifact = open_artifact(path)
     return artifact.format, artifact
+
+
+def artifact_at(path: Path) -> Artifact:
+    """The artifact at ``path``, or the one that a server runs under that URL, as its configuration says.
+
+    Raises as :func:`~mimo.artifact.open_artifact` and :func:`engines.runtimes.triton.describe` do.
+    """
+    if isinstance(path, ServedModel):
+        from engines.runtimes.triton import describe
+
+        return describe(path).artifact
+    return open_artifact(path)

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from engines.runtimes.base import Engine
     from mimo.artifact import Artifact
 
-Runtime = Literal["pytorch", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+Runtime = Literal["pytorch", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "triton"]
 TensorRT = Literal["tensorrt", "tensorrt-rtx"]
 Device = Literal["cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 Precision = Literal["fp32", "bf16", "fp16"]
 """What arithmetic can be asked for."""
-FileKind = Literal["checkpoint", Format]
+FileKind = Literal["checkpoint", Format, "served"]
+"""``served``: a model on a server, which is no file here."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,20 @@ def _tensorrt_has_cuda(name: TensorRT) -> bool:
     return cuda_is_here()
 
 
+def _open_triton(opening: Opening) -> Engine:
+    from engines.runtimes.triton import TritonEngine
+    from mimo.served import ServedModel
+
+    assert isinstance(opening.path, ServedModel)
+    engine = TritonEngine(opening.path)
+    try:
+        opening.only(engine.compute)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
 RUNTIMES: tuple[RuntimeInfo, ...] = (
     RuntimeInfo(
         name="pytorch",
@@ -228,6 +243,17 @@ RUNTIMES: tuple[RuntimeInfo, ...] = (
         has_cuda=lambda: _tensorrt_has_cuda("tensorrt-rtx"),
         cuda_graphs=True,
     ),
+    RuntimeInfo(
+        name="triton",
+        accepts=("served",),
+        devices=("cpu", "cuda"),
+        module="tritonclient",
+        distributions=("tritonclient",),
+        extras=("triton",),
+        instead="add it to a server's model repository with mimo export --to triton, and name triton://HOST:PORT/MODEL",
+        bytes_per_pixel=2700,
+        open=_open_triton,
+    ),
 )
 """In the order in which ``auto`` prefers them."""
 
@@ -256,7 +282,8 @@ def places(kind: FileKind) -> list[tuple[RuntimeInfo, Device]]:
 
 def title_of(kind: FileKind) -> str:
     """What a person calls a file of ``kind``, with its article."""
-    return "a checkpoint" if kind == "checkpoint" else next(row.title for row in FORMATS if row.name == kind)
+    others = {"checkpoint": "a checkpoint", "served": "a model on a Triton server"}
+    return others.get(kind) or next(row.title for row in FORMATS if row.name == kind)
 
 
 def choose(

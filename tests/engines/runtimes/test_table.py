@@ -35,7 +35,9 @@ def test_the_names_agree() -> None:
     assert get_args(DeviceChoice) == ("auto", *get_args(Device))
     assert get_args(PrecisionChoice) == ("auto", *get_args(Precision))
     assert tuple(row.name for row in FORMATS) == get_args(Format)
-    assert {kind for row in RUNTIMES for kind in row.accepts} == {"checkpoint", *get_args(Format)}, "nothing is left unrunnable"
+    assert {kind for row in RUNTIMES for kind in row.accepts} == {"checkpoint", "served", *get_args(Format)}, (
+        "nothing is left unrunnable"
+    )
 
 
 def test_every_distribution_is_brought_by_the_extras_that_the_row_names_and_recorded() -> None:
