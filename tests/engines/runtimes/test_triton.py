@@ -154,7 +154,7 @@ def test_verify_then_bench_then_deblur(
         spent = sum(row["server"][part] for part in ("queue", "input", "inference", "output"))
         assert 0 < spent < ours * row["summary"]["mean"]
         assert not [key for state in row["states"] for key in state if key.startswith("server_")]
-    (line, _) = csv.DictReader((tmp_path / "b.csv").open())
+    (line, _) = csv.DictReader((tmp_path / "b.csv").read_text().splitlines())
     assert float(line["server_inference_s"]) == rows[0]["server"]["inference"]
     assert "server: queue" in (tmp_path / "b.html").read_text()
 
