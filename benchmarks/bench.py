@@ -24,13 +24,13 @@ from benchmarks.measurement import (
     Subject,
     measure,
 )
-from benchmarks.memory import Memory, PeakMemory
+from benchmarks.memory import Memory, PeakMemory, free_caches
 from benchmarks.recorded import checked_as
 from benchmarks.reports import BenchReport, CompareReport, Machine, Psnr, Row, Samples, Side, State, Verified
 from benchmarks.roofline import Ceiling, better, limits_of, measure_ceiling
 from benchmarks.served import machine_states, server_times
 from benchmarks.telemetry import Gauges
-from engines.runtimes.base import Device, Engine, Images, Runtime
+from engines.runtimes.base import Device, Engine, Images, Runtime, runtime_errors
 from engines.runtimes.opening import artifact_at, kind_at, open_engine
 from engines.runtimes.table import Precision, choose, places
 from engines.sample_images import photograph_batch
@@ -61,6 +61,10 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.path.name} on {self.runtime} {self.device}" + ("" if self.mode == "sync" else f", {self.mode}")
+
+
+DEFAULT: tuple[Literal["auto"]] = ("auto",)
+FP32_AND_DEFAULT: tuple[Literal["fp32"], Literal["auto"]] = ("fp32", "auto")
 
 
 class Ceilings:
@@ -103,12 +107,18 @@ class Ceilings:
 def jobs_for(path: Path) -> list[Job]:
     """All runtimes that take the file, on the CPU and, where one can use it now, on the GPU; an engine always asks for one.
 
+    A checkpoint has two rows on a GPU: in fp32, which the others are set against, and as it runs there by default.
+
     Raises :class:`ArtifactError` for a file that is none of ours.
     """
     if isinstance(path, ServedModel):
         return [job_on(path, None)]
     kind, _ = kind_at(path)
-    return [Job(path, row.name, device) for row, device in places(kind)]
+    return [
+        Job(path, row.name, device, precision=precision)
+        for row, device in places(kind)
+        for precision in (FP32_AND_DEFAULT if (kind, device) == ("checkpoint", "cuda") else DEFAULT)
+    ]
 
 
 def job_on(path: Path, runtime: Runtime | None) -> Job:
@@ -228,9 +238,11 @@ def measure_engine(
     shape = shape_of(images)
     elsewhere = job.runtime == "triton"
     try:
+        free_caches(job.device)
         with PeakMemory("cpu" if elsewhere else job.device) as peak, Gauges() as gauges, ExitStack() as stack:
             waits = job.device == "cpu" or elsewhere  # there a launch is the work
-            engines = [stack.enter_context(opening()) for _ in range(job.in_flight if waits else 1)]
+            with runtime_errors(f"{job} does not start"):
+                engines = [stack.enter_context(opening()) for _ in range(job.in_flight if waits else 1)]
             engine = engines[0]
 
             def read() -> Mapping[str, Any]:
@@ -242,7 +254,9 @@ def measure_engine(
             verified, psnr = judge(engine)
             return measured_row(side_of(job, shape, engine, verified), measured, psnr, memory)
     except MimoError as error:
-        return not_run(job, shape, str(error))
+        reason = str(error)
+    free_caches(job.device)  # only now, when the error is gone with all that its frames held
+    return not_run(job, shape, reason)
 
 
 def not_run(job: Job, shape: Shape, reason: str, sha256: str | None = None) -> Row:

@@ -38,6 +38,10 @@ WINDOW_SECONDS = 0.1
 BLOCK_SECONDS = 0.5
 """The machine's state is read between blocks of about so long; a block is one sample when a sample takes longer."""
 SAMPLES_ON_GPU, SAMPLES_ON_CPU = 100, 20
+SECONDS_ON_GPU = 3.0
+"""Of warm-up and of sampling, at least: under load a GPU finds its clock in about a second, and its power is a mean of one."""
+MOST_EVENTS = 100
+"""Runs timed between device events, of a row."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,21 @@ class StoppingRule:
     """Sampling ends when the 95 percent interval of the median reaches no further than this part of it to either side."""
     min_samples: int | None = None
     """Samples before the median can count as known; None: 100 on a GPU, 20 on a CPU."""
+    min_seconds: float | None = None
+    """Sampling ends no earlier, unless at :attr:`max_seconds` or :attr:`max_samples`; None: 3 on a GPU, 0 on a CPU."""
     max_samples: int = 100_000
     max_seconds: float = 60.0
     """Sampling ends here at the latest, labelled ``not converged``; at least one sample is taken."""
 
     def on(self, device: Device) -> StoppingRule:
-        """The rule with the least samples for ``device``, unless it says itself how many."""
-        least = SAMPLES_ON_GPU if device == "cuda" else SAMPLES_ON_CPU
-        return self if self.min_samples is not None else replace(self, min_samples=least)
+        """The rule with the least samples and seconds for ``device``, where it does not say them itself."""
+        is_gpu = device == "cuda"
+        return replace(
+            self,
+            warm_up_least=max(self.warm_up_least, min(SECONDS_ON_GPU, self.warm_up_most)) if is_gpu else self.warm_up_least,
+            min_samples=self.min_samples or (SAMPLES_ON_GPU if is_gpu else SAMPLES_ON_CPU),
+            min_seconds=(SECONDS_ON_GPU if is_gpu else 0.0) if self.min_seconds is None else self.min_seconds,
+        )
 
 
 class Sample(NamedTuple):
@@ -98,7 +109,8 @@ class Measurement:
     enqueued: tuple[float, ...]
     """From enqueuing until that call returned. On a GPU this is not latency. Empty where nothing is enqueued."""
     events: tuple[float, ...]
-    """Between two device events around the work, from runs of their own, after each block as many as it has samples."""
+    """Between two device events around the work, from runs of their own, after each block as many as it has samples; 100 at
+    most."""
     converged: bool
     """Whether the median is known as well as the rule asks, from enough samples that do not drift."""
     states: tuple[Mapping[str, Any], ...] = ()
@@ -250,7 +262,7 @@ def measure(
             full = len(samples) >= rule.max_samples or now - began >= rule.max_seconds
             if full or now - block_began >= BLOCK_SECONDS:
                 break
-        while has_events and len(events) < len(samples):
+        while has_events and len(events) < min(len(samples), MOST_EVENTS):
             seconds = subject.events()
             if seconds is None:
                 has_events = False
@@ -258,7 +270,8 @@ def measure(
                 events.append(seconds)
         states.append({"after_samples": len(samples), **gauges()})
         latencies = [one.latency for one in samples]
-        converged = len(samples) >= least and is_precise(latencies, rule.precision) and steady(latencies)
+        enough = len(samples) >= least and clock() - began >= (rule.min_seconds or 0.0)
+        converged = enough and is_precise(latencies, rule.precision) and steady(latencies)
         if converged or full:
             break
     return Measurement(
@@ -305,11 +318,14 @@ def _warm_up(subject: Subject, rule: StoppingRule, clock: Clock) -> tuple[list[f
 
 
 def _other(engine: Engine, images: Images) -> Images | None:
-    """The middle of ``images`` at about half the height and width, or at another shape that ``engine`` takes."""
+    """The middle of ``images`` at about half the height and width, or at another shape that ``engine`` takes; None where there
+    is no other, or a new one would be compiled first."""
     multiple = engine.size_multiple
     least = -(-SMALLEST_SIDE // multiple) * multiple
     height, width = (max(least, side // 2 // multiple * multiple) for side in images.shape[2:])
     shape = Shape(images.shape[0], height, width)
+    if engine.specialises:
+        return None
     if engine.shapes is not None and shape not in engine.shapes:
         shape = engine.shapes.min
     if shape.nchw == images.shape or shape.nchw[0] > images.shape[0]:

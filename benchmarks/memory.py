@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,16 @@ class Memory:
     peak_bytes: Bytes
     baseline_bytes: Bytes
     engine_bytes: Bytes | None = None
+
+
+def free_caches(device: Device) -> None:
+    """Make what torch keeps of earlier rows free for the next, whichever runtime that has, and the context part of what was
+    there before it. Does nothing on a CPU, or where torch is not loaded or sees no GPU."""
+    torch = sys.modules.get("torch")
+    if device == "cuda" and torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.init()
+        torch.cuda.empty_cache()
 
 
 class PeakMemory:

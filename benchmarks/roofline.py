@@ -101,9 +101,9 @@ def better(before: Ceiling, after: Ceiling) -> Ceiling:
 def measure_ceiling(device: Device, compute: str, *, clock: Callable[[], float] = time.perf_counter) -> Ceiling:
     """The best of several products of two large square matrices in ``compute``, and of several copies of a large buffer.
 
-    Products with torch (fp32 without TensorFloat-32, fp16, bf16; a processor that only emulates one is measured as it
-    is), or with NumPy on a CPU without torch (fp32 only). What cannot be measured is None, and ``method`` says why. Takes some
-    seconds, and memory for three matrices or two buffers, which it gives back.
+    Products with torch (fp32 without TensorFloat-32, tf32 with it, fp16, bf16; a processor that only emulates one is measured
+    as it is), or with NumPy on a CPU without torch (fp32 only). What cannot be measured is None, and ``method`` says why. Takes
+    some seconds, and memory for three matrices or two buffers, which it gives back.
     """
     with _torch(device, compute) if find_spec("torch") else _numpy(device, compute) as library:
         product = _measure_product(library, clock)
@@ -149,11 +149,14 @@ class _Scale:
     products: int
     copies: int
     copies_in_a_row: int
+    sides: tuple[int, ...] = ()
+    """Measured one after the other where there are any, and the best rate counts: the largest product of a GPU is not always
+    the fastest, as it runs into the limit of its power."""
 
 
 _CPU = _Scale(256, 0.05, 0.4, 8192, products=5, copies=10, copies_in_a_row=1)
 # Many short ones, so that the clocks have time to rise; several copies in a row, so that launching is no part of the time.
-_GPU = _Scale(2048, 0.002, 0.02, 16384, products=20, copies=20, copies_in_a_row=16)
+_GPU = _Scale(2048, 0.002, 0.02, 16384, products=20, copies=20, copies_in_a_row=16, sides=(4096, 8192, 16384))
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,24 @@ class _Rate:
 
 def _measure_product(library: _Library, clock: Callable[[], float]) -> _Rate:
     scale = library.scale
+    if scale.sides:
+        rates = [_product_of(library, side, clock) for side in scale.sides]
+        best = max(rates, key=lambda rate: rate.per_second or 0.0)
+        sides = ", ".join(str(side) for side in scale.sides)
+        return replace(best, method=f"{best.method}, the fastest of the sides {sides}") if best.per_second else best
     try:
         side = scale.first_side
         while (seconds := _repeat(library.product(side), 1, clock)[0]) < scale.enough_seconds and side < scale.largest_side:
             side *= 2
         side = min(scale.largest_side, 256 * max(1, round(side * (scale.product_seconds / seconds) ** (1 / 3) / 256)))
-        times = _repeat(library.product(side), scale.products, clock)
+    except (RuntimeError, MemoryError) as error:
+        return _Rate(None, None, (), f"product not measured ({_first_line(error)})")
+    return _product_of(library, side, clock)
+
+
+def _product_of(library: _Library, side: int, clock: Callable[[], float]) -> _Rate:
+    try:
+        times = _repeat(library.product(side), library.scale.products, clock)
     except (RuntimeError, MemoryError) as error:
         return _Rate(None, None, (), f"product not measured ({_first_line(error)})")
     return _Rate(2 * side**3 / min(times), side, times, f"best of {len(times)} products of two {side}x{side} matrices")
@@ -204,7 +219,7 @@ def _repeat(run: Callable[[], None], repetitions: int, clock: Callable[[], float
 def _torch(device: Device, compute: str) -> Iterator[_Library]:
     import torch
 
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}.get(compute)
+    dtype = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}.get(compute)
     scale = _GPU if device == "cuda" else _CPU
 
     def wait() -> None:
@@ -240,7 +255,7 @@ def _torch(device: Device, compute: str) -> Iterator[_Library]:
         yield _Library(name, _refuse("torch sees no CUDA device"), _refuse("torch sees no CUDA device"), 0, scale)
         return
     precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if compute == "tf32" else "highest")
     try:
         with torch.inference_mode():
             if device == "cuda":

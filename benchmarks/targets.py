@@ -56,7 +56,11 @@ def bench_jobs(
         raise refused[0][1]
     if not jobs:
         raise MimoError(f"nothing here runs on {engine}: name a file that does, or leave --engine out.")
-    return [replace(job, precision=precision, threads=threads) for job in jobs]
+    return list(
+        dict.fromkeys(
+            replace(job, precision=job.precision if precision == "auto" else precision, threads=threads) for job in jobs
+        )
+    )
 
 
 def _checkpoints(against: Path | None) -> list[Path]:

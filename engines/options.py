@@ -25,7 +25,10 @@ OneRuntime = Annotated[EngineChoice, typer.Option(help="Use only this runtime; a
 Device = Annotated[DeviceChoice, typer.Option(help="Device to compute on.")]
 Precision = Annotated[
     PrecisionChoice,
-    typer.Option(help="The arithmetic; auto: bf16 in OpenVINO where the processor has it, fp32 in PyTorch, else the graph's."),
+    typer.Option(
+        help="The arithmetic; auto: bf16 in OpenVINO where the processor has it; in PyTorch fp32 on the CPU and fp16 on CUDA; "
+        "else the graph's."
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -27,6 +27,8 @@ MEMORY = 3_000_000_000
 """Bytes that a process restoring one photograph after the other aims to stay within when nobody chose a tile."""
 FIXED_BYTES = 350_000_000
 """Of these: Python, the runtime, the weights and libvips."""
+GPU_PART = 0.8
+"""Of the GPU's memory that was free when the engine was opened, what a tile may take; the rest is the library's workspace."""
 BYTES_PER_IMAGE_PIXEL = 60
 """Of these, for each pixel of a photograph: itself, its file, its result, and its neighbours being decoded and encoded, at
 16 bits."""
@@ -46,7 +48,8 @@ def tiling_for(
     """How one image is cut for ``engine``.
 
     ``tile``: no tile, context included, holds more than ``tile * tile`` pixels. By default the largest the engine's profile
-    allows, or else what keeps the process within :data:`MEMORY`, but at least 512 pixels or three contexts squared, below
+    allows, on a GPU without one what :data:`GPU_PART` of its free memory holds, or else what keeps the process within
+    :data:`MEMORY`, but at least 512 pixels or three contexts squared, below
     which nearly everything would be computed many times: MIMO-UNet+ with its 580 pixels takes up to 3 megapixels at once and
     so up to 11 GB. ``context``: by default the engine's, with which the result equals the whole image's; less is faster,
     takes less memory, and is an approximation.
@@ -80,9 +83,13 @@ def default_tile(engine: Engine, height: int, width: int, context: int, approxim
     """The most pixels of a tile, context included, when nobody chose them, see :func:`tiling_for`."""
     if engine.shapes is not None:
         return engine.shapes.max.height * engine.shapes.max.width
-    free = MEMORY - FIXED_BYTES - BYTES_PER_IMAGE_PIXEL * height * width
     least = 512 if context >= WHOLE_IMAGE and approximate else max(512, 3 * context)
-    most: int = max(free // runtime_info(engine.runtime).bytes_per_pixel, least**2)
+    row = runtime_info(engine.runtime)
+    if engine.free_bytes is not None and row.cuda_bytes_per_pixel is not None:
+        a_pixel = row.cuda_bytes_per_pixel * (0.5 if engine.compute in ("fp16", "bf16") else 1.0)
+        return max(int(GPU_PART * engine.free_bytes / a_pixel), least**2)
+    free = MEMORY - FIXED_BYTES - BYTES_PER_IMAGE_PIXEL * height * width
+    most: int = max(free // row.bytes_per_pixel, least**2)
     return most
 
 

@@ -19,7 +19,7 @@ from export.onnx_file import FP16_TOLERANCE, FP32_TOLERANCE, Images, check_numer
 from export.to_fp16 import to_fp16
 from mimo.artifact import INPUT, OUTPUT, Artifact, tool_versions
 from mimo.errors import ExportError
-from mimo.networks.registry import ADOPTED, SPANDREL, entry_of
+from mimo.networks.registry import ADOPTED, SPANDREL, deployed_form, entry_of
 from mimo.spec import ModelSpec
 
 OPSET = 18
@@ -81,7 +81,8 @@ def export_onnx(
     if all_scales and (entry is None or len(entry.outputs) == 1):
         raise ExportError(f"{checkpoint.spec.name} has one output, at full size: export it without all scales.")
     names = entry.outputs if entry and all_scales else (OUTPUT,)
-    deployed = entry.deployed(network) if entry and entry.deployed else network
+    lean = deployed_form(checkpoint.spec)
+    deployed = lean(network) if lean else network
     model = _trace(_Deployed(deployed, all_scales), checkpoint.spec.size_multiple, names)
     return _finished(without_loss(model) if compact else model, artifact, names, _reference(network))
 

@@ -26,17 +26,27 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_checkpoint: Path) -> Iterator[Tiny]:
-    """The tiny network as checkpoint, FP32 and FP16 ONNX, and as engine; a test that changed them is found out at the end."""
-    from engines.build import build_engine
+def tiny_onnx(tiny_checkpoint: Path) -> tuple[Path, Path]:
+    """The tiny network as FP32 and FP16 ONNX, beside the checkpoint. To be read only."""
     from export.to_fp16 import convert_to_fp16
     from export.to_onnx import export_onnx
     from mimo.networks.checkpoint import load_checkpoint
 
+    onnx, fp16 = (tiny_checkpoint.parent / f"{SPEC.name}{suffix}" for suffix in (".onnx", ".fp16.onnx"))
+    convert_to_fp16(export_onnx(load_checkpoint(tiny_checkpoint), onnx), fp16)
+    return onnx, fp16
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint: Path, tiny_onnx: tuple[Path, Path]) -> Iterator[Tiny]:
+    """The tiny network as checkpoint, FP32 and FP16 ONNX, and as engine; a test that changed them is found out at the end."""
+    from engines.build import build_engine
+    from mimo.artifact import open_artifact
+
     folder = tiny_checkpoint.parent
-    onnx, fp16, engine = (folder / f"{SPEC.name}{suffix}" for suffix in (".onnx", ".fp16.onnx", ".fp16.engine"))
-    made = Tiny(folder, tiny_checkpoint, onnx, fp16, engine)
-    build_engine(convert_to_fp16(export_onnx(load_checkpoint(tiny_checkpoint), onnx), fp16), engine, shapes=PROFILE)
+    onnx, fp16 = tiny_onnx
+    made = Tiny(folder, tiny_checkpoint, onnx, fp16, folder / f"{SPEC.name}.fp16.engine")
+    build_engine(open_artifact(fp16), made.engine, shapes=PROFILE)
     before = _contents(folder)
     yield made
     assert _contents(folder) == before, "a test wrote into the session's folder: it must copy what it changes"

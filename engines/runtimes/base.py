@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,8 +44,12 @@ class Engine(ABC):
     """The only shapes it takes; None for every multiple of :attr:`size_multiple`."""
     threads: int | None = None
     """Threads it computes with, as the runtime says; None on a GPU."""
+    specialises: bool = False
+    """Whether every new shape costs a compilation, so that none is tried only to see what a change of shape costs."""
     memory_bytes: int | None = None
     """What the runtime says it takes for the shape of the last launch, beside the weights; None when it says nothing."""
+    free_bytes: int | None = None
+    """Memory of the GPU that was free when the engine had been opened; None on a CPU, whose memory is planned otherwise."""
     dtype: np.dtype[Any] = np.dtype(np.float32)
     """Element type of the graph's input and output."""
 
@@ -129,6 +134,8 @@ def runtime_errors(what: str) -> Iterator[None]:
 def _as_engine_error(what: str, error: Exception) -> EngineError:
     said = brief(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        # What the failed call had allocated lives in its frames, and those in the error, for as long as somebody keeps it.
+        traceback.clear_frames(error.__traceback__)
         return OutOfMemory(f"{what}: memory ran out ({said}): use smaller tiles, a smaller size or a smaller batch.")
     return EngineError(f"{what}: {said}")
 

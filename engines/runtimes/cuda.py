@@ -24,6 +24,9 @@ class CudaDevice(Protocol):
 
     def free(self, pointer: int) -> None: ...
 
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody holds now."""
+
     def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
         """Enqueue setting ``size`` bytes to ``byte``."""
 
@@ -98,6 +101,12 @@ class CudaBindings:
 
     def free(self, pointer: int) -> None:
         self._call(self._cuda.cudaFree, pointer)
+
+    def free_bytes(self) -> int:
+        status, free, _ = self._cuda.cudaMemGetInfo()
+        if status != self._cuda.cudaError_t.cudaSuccess:
+            raise EngineError(f"cudaMemGetInfo failed: {status.name}")
+        return int(free)
 
     def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
         self._call(self._cuda.cudaMemsetAsync, pointer, byte, size, stream)
@@ -175,6 +184,10 @@ class PyCuda:
     def free(self, pointer: int) -> None:
         with self._current():
             self._memory.pop(pointer).free()
+
+    def free_bytes(self) -> int:
+        with self._current():
+            return int(self._cuda.mem_get_info()[0])
 
     def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
         with self._current():

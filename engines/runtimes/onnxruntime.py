@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any
@@ -19,26 +19,43 @@ from mimo.errors import EngineUnavailable
 from mimo.installing import install
 from mimo.telemetry import import_onnxruntime
 
+CUDA_OPTIONS = {
+    "arena_extend_strategy": "kSameAsRequested",  # otherwise it grows in powers of two, and those are what is measured
+    "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search begins anew at every shape
+}
+"""Of the CUDA provider, wherever a caller does not say otherwise."""
+
 
 class OnnxRuntimeEngine(Engine):
     """An ONNX artifact in ONNX Runtime. See :class:`~engines.runtimes.base.Engine`.
 
     On ``cpu`` a FP16 graph is computed in FP32 between casts, for want of FP16 kernels. On ``cuda`` work is enqueued on a
-    stream of ours without waiting. Raises :class:`EngineUnavailable` when ONNX Runtime or its CUDA provider is missing or
-    does not start.
+    stream of ours without waiting, and a graph of which a part could only run on the CPU is refused. ``cuda_options`` are
+    options of the CUDA provider beside :data:`CUDA_OPTIONS`, ``way`` their name in the engine's.
+
+    Raises :class:`EngineUnavailable` when ONNX Runtime or its CUDA provider is missing or does not start.
     """
 
     runtime: Runtime = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, device: Device = "cpu", *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        device: Device = "cpu",
+        *,
+        threads: int | None = None,
+        cuda_options: Mapping[str, str] | None = None,
+        way: str = "",
+    ) -> None:
         try:
             onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise EngineUnavailable(f"ONNX Runtime is not installed: {install('cpu')} (or gpu in place of cpu).") from error
         self._ort = onnxruntime
+        self.specialises = "enable_cuda_graph" in (cuda_options or {})  # what is captured is of one shape
         self.device = device
         self.compute = artifact.precision if device == "cuda" else "fp32"
-        self.name = f"onnxruntime {device} {self.compute}"
+        self.name = f"onnxruntime {device} {self.compute}" + (f" ({way})" if way else "")
         self.size_multiple = artifact.spec.size_multiple
         self.context = artifact.spec.context
         self.dtype = np.dtype(artifact.io)
@@ -57,8 +74,10 @@ class OnnxRuntimeEngine(Engine):
             self._stream = self._cuda.create_stream()
             _load_cuda_libraries(onnxruntime)
             providers = [
-                ("CUDAExecutionProvider", {"user_compute_stream": str(self._stream), "use_tf32": "0"}),
-                "CPUExecutionProvider",
+                (
+                    "CUDAExecutionProvider",
+                    {"user_compute_stream": str(self._stream), "use_tf32": "0", **CUDA_OPTIONS, **(cuda_options or {})},
+                )
             ]
         options = onnxruntime.SessionOptions()
         # What it logs of an error is in the exception too.
@@ -68,6 +87,9 @@ class OnnxRuntimeEngine(Engine):
         # Its own default is the machine's cores, whatever this process may use.
         options.intra_op_num_threads = threads_for(threads).count
         options.inter_op_num_threads = 1
+        if device == "cuda":
+            # Without it, nodes go to the CPU with copies around them, and are timed as the GPU's. The CPU may not be listed.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             with runtime_errors(f"{self.name} cannot load {artifact.path.name}"):
                 self._session = onnxruntime.InferenceSession(str(artifact.path), options, providers=providers)
@@ -78,6 +100,8 @@ class OnnxRuntimeEngine(Engine):
         except BaseException:
             self.close()
             raise
+        if self._cuda is not None:
+            self.free_bytes = self._cuda.free_bytes()
         self.threads = options.intra_op_num_threads if device == "cpu" else None
         self._enqueue_only = onnxruntime.RunOptions()
         self._enqueue_only.add_run_config_entry("disable_synchronize_execution_providers", "1")

@@ -27,7 +27,8 @@ def open_engine(
 
     ``runtime="auto"`` and ``device="auto"``: see :func:`~engines.runtimes.table.choose`. What was named is what is used: if
     it is not here, :class:`EngineUnavailable` is raised and nothing else is tried. ``precision="auto"``: float32 in PyTorch
-    and in ONNX Runtime on the CPU, bfloat16 in OpenVINO where the processor has it, elsewhere the graph's. ``threads``: on
+    and in ONNX Runtime on the CPU; in PyTorch on CUDA float16, of the network as it is exported, channels last, with a CUDA
+    graph for the shape at hand; bfloat16 in OpenVINO where the processor has it, elsewhere the graph's. ``threads``: on
     the CPU, by default see :func:`~engines.runtimes.threads.threads_for`. ``eager`` and ``cuda_graph``: see
     :class:`~engines.runtimes.table.Opening`, :class:`~engines.runtimes.tensorrt.TensorRTEngine` and
     :class:`~engines.runtimes.pytorch.PyTorchEngine`.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engines.runtimes.base import Device, Engine, Precision, Runtime
+from engines.runtimes.base import Device, Engine, Precision, Runtime, runtime_errors
 from engines.runtimes.threads import threads_for
 from mimo.errors import EngineError, EngineUnavailable
+from mimo.networks.registry import deployed_form
 from mimo.spec import ModelSpec
+
+Compiling = Literal["default", "max-autotune-no-cudagraphs"]
+"""The modes of ``torch.compile`` that are measured; CUDA graphs are this engine's own."""
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -31,10 +36,14 @@ class Source(Protocol):
 class PyTorchEngine(Engine):
     """A checkpoint in eager PyTorch. See :class:`~engines.runtimes.base.Engine`.
 
-    FP32 means FP32: TensorFloat-32 is off unless ``tf32``. ``channels_last`` lays weights and maps out as tensor cores read
-    them; ``compiled`` goes through ``torch.compile``; ``cuda_graph`` lets a launch replay the captured network. All of them
-    stand in the name. ``threads`` are torch's for the whole process, so those of the engine opened last. Raises
-    :class:`EngineUnavailable` for ``cuda``, or a CUDA graph, without a GPU.
+    FP32 means FP32: TensorFloat-32 is off unless ``tf32``, and then :attr:`compute` says so. ``lean`` is the form in which the
+    network is exported, where it has one; ``channels_last`` lays weights and maps out as tensor cores read them; ``compiled``
+    goes through ``torch.compile`` in that mode, each shape compiled for itself; ``autotuned`` lets cuDNN try its algorithms at
+    each new shape; ``cuda_graph`` captures the network at the shape at hand and replays it. All of them stand in the name.
+    ``threads`` are torch's for the whole process, so those of the engine opened last.
+
+    Raises :class:`EngineUnavailable` for ``cuda``, or a CUDA graph, without a GPU, and ``ValueError`` for ``tf32`` in another
+    precision than fp32.
     """
 
     runtime: Runtime = "pytorch"
@@ -47,8 +56,10 @@ class PyTorchEngine(Engine):
         *,
         threads: int | None = None,
         tf32: bool = False,
+        lean: bool = False,
         channels_last: bool = False,
-        compiled: bool = False,
+        compiled: Compiling | None = None,
+        autotuned: bool = False,
         cuda_graph: bool = False,
     ) -> None:
         if cuda_graph and device == "cpu":
@@ -58,28 +69,63 @@ class PyTorchEngine(Engine):
                 "PyTorch sees no CUDA device: install a CUDA build of torch on a machine with a GPU, or use --device cpu."
             )
         self.device = device
-        self.compute = compute
-        ways = {"tf32": tf32, "channels last": channels_last, "compiled": compiled, "CUDA graph": cuda_graph}
+        if tf32 and compute != "fp32":
+            raise ValueError(f"tf32 is a way to compute fp32, got {compute}")
+        self.compute = "tf32" if tf32 else compute
+        ways = {
+            "lean": lean,
+            "channels last": channels_last,
+            "compiled" if compiled == "default" else f"compiled {compiled}": compiled is not None,
+            "cuDNN benchmark": autotuned,
+            "CUDA graph": cuda_graph,
+        }
         chosen = [way for way, is_chosen in ways.items() if is_chosen]
-        self.name = f"pytorch {device} {compute}" + (f" ({', '.join(chosen)})" if chosen else "")
+        self.name = f"pytorch {device} {self.compute}" + (f" ({', '.join(chosen)})" if chosen else "")
         self.size_multiple = source.spec.size_multiple
         self.context = source.spec.context
         if device == "cpu":
             torch.set_num_threads(threads_for(threads).count)
             self.threads = torch.get_num_threads()
         self._tf32 = tf32
+        self._autotuned = autotuned
+        self._compiled = compiled is not None
+        self.specialises = self._compiled
         self._dtype = _DTYPES[compute]
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        network = source.build().to(device, self._dtype).to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._network: Any = torch.compile(network) if compiled else network
+        if compiled is not None:
+            # For the whole process: past its limit of shapes Dynamo would go on eagerly, under the name of what is compiled.
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
+        if device == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.reset_peak_memory_stats()
+        built = source.build()
+        if lean and (deployed := deployed_form(source.spec)) is not None:
+            built = deployed(built)
+        network = built.to(device, self._dtype).to(memory_format=self._layout)  # type: ignore[call-overload]
+        # Not dynamic: with free sizes Inductor gives up its layout optimisation, from the second shape of a process on.
+        self._network: Any = network if compiled is None else torch.compile(network, dynamic=False, mode=compiled)
         self._cuda_graph = cuda_graph
         self._captured: Any = None
+        if device == "cuda":
+            self.free_bytes = torch.cuda.mem_get_info()[0]
 
     def _run(self, source: NDArray[Any], result: NDArray[Any]) -> None:
-        found = self._forward(self._upload(source))
+        found = self._replayed(source) if self._cuda_graph else self._forward(self._upload(source))
         if tuple(found.shape) != result.shape:
             raise EngineError(f"{self.name} returned {tuple(found.shape)} for {result.shape}: this network changes the size.")
         np.copyto(result, found.float().cpu().numpy())
+
+    def _replayed(self, source: NDArray[Any]) -> torch.Tensor:
+        """The result by the graph of this shape, which is captured first where the last one was of another shape."""
+        tensor = self._upload(source)
+        if self._captured is None or self._captured[1].shape != tensor.shape:
+            self._captured = None
+            self._capture(tensor)
+        graph, given, result = self._captured
+        given.copy_(tensor)
+        graph.replay()
+        replayed: torch.Tensor = result
+        return replayed
 
     def _launcher(self, source: NDArray[Any]) -> Callable[[], None]:
         self._captured = None  # the memory of an earlier capture is free for this one
@@ -92,9 +138,15 @@ class PyTorchEngine(Engine):
 
         return launch
 
+    @property
+    def memory_bytes(self) -> int | None:  # type: ignore[override]
+        """The most that torch's allocator has had in use since this engine was opened, weights included; None on a CPU."""
+        return torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+
     def synchronize(self) -> None:
         if self.device == "cuda":
-            torch.cuda.synchronize()
+            with runtime_errors(f"{self.name} failed"):  # what was enqueued fails here
+                torch.cuda.synchronize()
 
     def device_seconds(self, launch: Callable[[], None]) -> float | None:
         if self.device == "cpu":
@@ -108,7 +160,12 @@ class PyTorchEngine(Engine):
 
     def close(self) -> None:
         self._captured = self._network = None
+        if self._compiled:
+            # What was compiled stays with the code object of the network's class, over engines.
+            self._compiled = False
+            torch._dynamo.reset()
         if self.device == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()  # what torch keeps would be missing for the next engine, whichever runtime that has
 
     def _upload(self, images: NDArray[Any]) -> torch.Tensor:
@@ -130,7 +187,8 @@ class PyTorchEngine(Engine):
         return replay
 
     def _forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=self._tf32):
+        cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=self._autotuned, allow_tf32=self._tf32)
+        with torch.inference_mode(), cudnn:
             outputs = self._network(tensor)
         result: torch.Tensor = outputs if isinstance(outputs, torch.Tensor) else outputs[-1]
         return result

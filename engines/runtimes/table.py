@@ -78,6 +78,9 @@ class RuntimeInfo:
     MIMO-UNet in fp32, rounded up; of ONNX Runtime without memory patterns, which would double it from the second tile on. The
     two TensorRTs take their sizes from the profile; theirs is never asked for."""
     open: Callable[[Opening], Engine]
+    cuda_bytes_per_pixel: int | None = None
+    """The same on a GPU in fp32, of which fp16 takes half: the maps of MIMO-UNet that live at once, added up, rounded up. Not
+    measured on one. None where no memory is planned there."""
     has_cuda: Callable[[], bool] = lambda: False
     """Whether it can use a GPU on this machine now."""
     cuda_graphs: bool = False
@@ -106,8 +109,11 @@ def _open_pytorch(opening: Opening) -> Engine:
     from engines.runtimes.pytorch import PyTorchEngine
     from mimo.networks.checkpoint import load_checkpoint
 
+    checkpoint = load_checkpoint(opening.path)
+    if opening.precision == "auto" and opening.device == "cuda":
+        return PyTorchEngine(checkpoint, "cuda", "fp16", lean=True, channels_last=True, cuda_graph=True)
     return PyTorchEngine(
-        load_checkpoint(opening.path),
+        checkpoint,
         opening.device,
         "fp32" if opening.precision == "auto" else opening.precision,
         threads=opening.threads,
@@ -191,6 +197,7 @@ RUNTIMES: tuple[RuntimeInfo, ...] = (
         instead="name the checkpoint it was made from",
         bytes_per_pixel=3700,
         open=_open_pytorch,
+        cuda_bytes_per_pixel=2300,
         has_cuda=_pytorch_has_cuda,
         cuda_graphs=True,
     ),
@@ -215,6 +222,7 @@ RUNTIMES: tuple[RuntimeInfo, ...] = (
         instead="export it first with mimo export --to onnx",
         bytes_per_pixel=2700,
         open=_open_onnxruntime,
+        cuda_bytes_per_pixel=1050,
         has_cuda=_onnxruntime_has_cuda,
     ),
     RuntimeInfo(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mimo.errors import CheckpointError, MimoError
@@ -257,6 +257,11 @@ def entry_of(spec: ModelSpec) -> Network:
         if entry.name == spec.network:
             return entry
     raise CheckpointError(f"{spec.name} is none of mimo's own networks ({_names()}).")
+
+
+def deployed_form(spec: ModelSpec) -> Callable[[nn.Module], nn.Module] | None:
+    """What makes the leaner form in which a network is deployed, see :class:`Network`; None where it has none."""
+    return None if spec.network in (SPANDREL, ADOPTED) else entry_of(spec).deployed
 
 
 def named(name: str) -> ModelSpec:

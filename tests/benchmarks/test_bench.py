@@ -204,7 +204,9 @@ def test_jobs_are_what_the_table_of_runtimes_gives(tiny: Tiny, monkeypatch: pyte
         return [(job.runtime, job.device) for job in jobs_for(path)]
 
     assert found(tiny.onnx) == [("openvino", "cpu"), ("onnxruntime", "cpu")] + [("onnxruntime", "cuda")] * has_cuda
-    assert found(tiny.checkpoint) == [("pytorch", "cpu")] + [("pytorch", "cuda")] * has_cuda
+    assert found(tiny.checkpoint) == [("pytorch", "cpu")] + [("pytorch", "cuda")] * 2 * has_cuda
+    if has_cuda:  # what the others are set against, and what runs by default
+        assert [job.precision for job in jobs_for(tiny.checkpoint)] == ["auto", "fp32", "auto"]
     assert found(tiny.engine) == [("tensorrt-rtx", "cuda")]
     assert job_on(tiny.onnx, None) == Job(tiny.onnx, "onnxruntime" if has_cuda else "openvino", "cuda" if has_cuda else "cpu")
     assert job_on(tiny.onnx, "openvino") == Job(tiny.onnx, "openvino", "cpu")

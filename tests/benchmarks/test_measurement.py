@@ -276,6 +276,35 @@ def test_events_are_as_many_runs_of_their_own() -> None:
     assert len(engine.uploads) == 1
 
 
+def test_events_are_a_hundred_at_most() -> None:
+    timeline = Timeline()
+    engine = AsynchronousEngine(timeline, repeat(0.001), shapes=ONLY_ONE)
+    rule = StoppingRule(min_samples=2000, max_seconds=60)
+    measured = measure(Latency(engine, IMAGES, timeline), rule, clock=timeline)
+    assert measured.n >= 2000
+    assert len(measured.events) == 100
+
+
+def test_a_gpu_is_warmed_up_and_sampled_three_seconds_at_least() -> None:
+    timeline = Timeline()
+    engine = AsynchronousEngine(timeline, repeat(0.01), shapes=ONLY_ONE)
+    measured = measure(Latency(engine, IMAGES, timeline), StoppingRule().on("cuda"), clock=timeline)
+    assert sum(measured.warm_up) >= 3
+    assert sum(measured.synchronised) + sum(measured.events) >= 2.9
+    assert measured.converged
+    assert StoppingRule(max_seconds=0, warm_up_most=1).on("cuda").warm_up_least == 1
+    assert StoppingRule().on("cpu").min_seconds == 0
+
+
+def test_what_compiles_for_each_shape_is_not_sent_to_another() -> None:
+    timeline = Timeline()
+    engine = AsynchronousEngine(timeline, repeat(0.25))
+    engine.specialises = True
+    measured = measure(Latency(engine, IMAGES, timeline), RULE, clock=timeline)
+    assert measured.first_after_change is None
+    assert set(engine.uploads) == {IMAGES.shape}
+
+
 def test_a_cpu_engine_has_no_events() -> None:
     measured, _ = run(repeat(0.1))
     assert measured.events == ()

@@ -234,3 +234,21 @@ def test_tiles_that_start_off_the_multiple_would_differ(network: Engine) -> None
     whole = restore(network, image[np.newaxis])[0]
     shifted = restore(network, image[np.newaxis, :, 2:])[0]
     assert np.abs(shifted[:, 60:] - whole[:, 62:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("runtime", "compute"), [("pytorch", "fp16"), ("pytorch", "fp32"), ("onnxruntime", "fp16")])
+def test_on_a_gpu_tiles_are_planned_from_its_free_memory(runtime: Runtime, compute: str) -> None:
+    """24 megapixels: whole where they fit, in tiles that fit where they do not, in few on the CPU's budget in neither case."""
+    row = runtime_info(runtime)
+    assert row.cuda_bytes_per_pixel is not None
+    engine = FakeEngine(lambda images: images, context=240)
+    engine.runtime, engine.device, engine.compute = runtime, "cuda", compute
+    a_pixel = row.cuda_bytes_per_pixel / (2 if compute == "fp16" else 1)
+    engine.free_bytes = 80_000_000_000
+    assert len(tiling_for(engine, 4000, 6000).tiles) == 1
+    engine.free_bytes = 8_000_000_000
+    plan = tiling_for(engine, 4000, 6000)
+    height, width = plan.outer
+    assert height * width * a_pixel <= 0.8 * engine.free_bytes
+    engine.free_bytes = None
+    assert len(tiling_for(engine, 4000, 6000).tiles) > 5 * len(plan.tiles)

@@ -41,6 +41,9 @@ class FakeCuda:
     def free(self, pointer: int) -> None:
         del self.memory[pointer]
 
+    def free_bytes(self) -> int:
+        return self.most
+
     def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
         ctypes.memset(pointer, byte, size)
 
