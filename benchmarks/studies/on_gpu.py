@@ -198,7 +198,8 @@ def smoke(out: Path) -> str:
 
         def say(line: str) -> None:
             device_lines.append(line)
-            print(line, file=file, flush=True)
+            file.write(line + "\n")
+            file.flush()
 
         try:
             cuda = open_cuda()
