@@ -193,6 +193,7 @@ def open_artifact(path: Path) -> Artifact:
     match artifact.format:
         case "onnx":
             _check_types(artifact)
+            _check_lineage(artifact)
         case "tensorrt" | "tensorrt-rtx":
             from mimo.plan_header import check_plan
 
@@ -200,6 +201,23 @@ def open_artifact(path: Path) -> Artifact:
         case "openvino":
             pass  # OpenVINO reads it, and raises for what it does not know
     return artifact
+
+
+def _check_lineage(artifact: Artifact) -> None:
+    """Raises :class:`ArtifactError` when the graph's sidecar says something else than the graph itself.
+
+    The two are written as one; a shape, a model or a parent that stands only in the sidecar was put there later.
+    """
+    text = _lineage_of(artifact.path, artifact.sha256)
+    own = artifact_from(artifact.path, artifact.sha256, text, f"{artifact.path.name}'s metadata").lineage()
+    said = artifact.lineage()
+    if other := sorted(key for key in said if said[key] != own[key]):
+        raise ArtifactError(
+            f"{sidecar_of(artifact.path).name} says something else of {', '.join(other)} than {artifact.path.name} itself: "
+            "take the sidecar away, or make the file again with mimo."
+        )
+    if artifact.shapes is not None:
+        raise ArtifactError(f"{artifact.path} is a graph with a profile, which only engines have: export it again.")
 
 
 def _is_there(path: Path) -> bool:
@@ -226,6 +244,12 @@ def _types_of(path: Path, sha256: str) -> tuple[str, str]:
 
     model = load_onnx(path)
     return precision_of_graph(model), ends_of(model, INPUT, OUTPUT)
+
+
+@lru_cache(maxsize=32)
+def _lineage_of(path: Path, sha256: str) -> str:
+    """What the graph with this hash says of itself, which is read once."""
+    return onnx_lineage(path)
 
 
 def load_onnx(path: Path) -> ModelProto:

@@ -224,3 +224,20 @@ def test_an_engines_tolerance_is_its_graphs_whatever_its_sidecar_says(engine: Pa
     fp32 = open_artifact(tiny.onnx)
     loose = replace(open_artifact(engine), precision="mixed", parent=fp32.path.name, parent_sha256=fp32.sha256)
     assert tolerance_of(loose, "fp32") == TOLERANCES["fp32"]
+
+
+def test_an_engine_without_its_graph_has_the_tolerance_of_its_receipt(engine: Path) -> None:
+    fp16 = open_artifact(engine)
+    assert fp16.receipt is not None
+    single = replace(fp16, precision="mixed", receipt=replace(fp16.receipt, convolutions={"fp32": 40}))
+    assert tolerance_of(fp16, "fp16") == TOLERANCES["fp16"]
+    assert tolerance_of(single, "fp32") == TOLERANCES["fp32"]
+    assert tolerance_of(replace(fp16, receipt=None), "fp32") == TOLERANCES["fp32"]
+
+
+def test_one_convolution_scaled_by_two_percent_does_not_pass_as_float32() -> None:
+    """It was measured to differ by 102.1 dB."""
+    expected = np.full((1, 3, 16, 16), 0.5, np.float32)
+    for decibel, passes in ((102.1, False), (114.0, True)):
+        noise = np.where(np.arange(expected.size).reshape(expected.shape) % 2, 1, -1) * 10 ** (-decibel / 20)
+        assert bool(compare_images(expected, (expected + noise).astype(np.float32), TOLERANCES["fp32"])) == passes

@@ -284,3 +284,19 @@ def test_versions_are_of_what_is_installed() -> None:
 
 def test_a_receipt_reads_as_a_sentence() -> None:
     assert str(RECEIPT) == "convolutions: 118 in fp16, 2 in fp32; inner casts: 3"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shapes": ShapeRange(Shape(1, 64, 64), Shape(1, 64, 64), Shape(1, 64, 64))},
+        {"spec": named("mimo-unet-plus")},
+        {"parent": "other.onnx", "parent_sha256": "e" * 64},
+        {"checkpoint_sha256": "e" * 64},
+        {"tools": {"torch": "99"}},
+    ],
+)
+def test_a_sidecar_that_says_something_else_than_its_graph_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    replace(open_artifact(copy), **change).write_sidecar()
+    with pytest.raises(ArtifactError, match="says something else"):
+        open_artifact(copy)
