@@ -13,6 +13,8 @@ PREFIX = "server_"
 
 def server_times(states: Sequence[Mapping[str, Any]]) -> ServerTimes | None:
     """Means for each request between the first state and the last; None where no server said anything or answered none."""
+    if not states:
+        return None
     first, last = states[0], states[-1]
     spent = {key.removeprefix(PREFIX): last[key] - first[key] for key in first if key.startswith(PREFIX) and key in last}
     requests = spent.pop("requests", 0)

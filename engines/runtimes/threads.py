@@ -28,7 +28,8 @@ class Threads:
         if self.count == self.cores:
             return None
         why = "as asked" if self.source == "asked" else f"as {self.source} says"
-        return f"computing with {self.count} threads on {self.cores} usable cores, {why}"
+        threads = "1 thread" if self.count == 1 else f"{self.count} threads"
+        return f"computing with {threads} on {self.cores} usable cores, {why}"
 
 
 def threads_for(
