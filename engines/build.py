@@ -92,16 +92,22 @@ def read_network(source: Artifact, runtime: TensorRT, trt: ModuleType | None = N
 
 
 def count_precisions(trt: ModuleType, network: Any) -> Receipt:
-    """Count layers by the type of the tensor they read: in a strongly typed network, the type they compute in."""
+    """Count layers by the type of the tensor they read: in a strongly typed network, the type they compute in.
+
+    What reads a dequantised tensor computes in INT8: TensorRT moves the dequantisation behind it.
+    """
     ends = {network.get_input(index).name for index in range(network.num_inputs)}
     ends |= {network.get_output(index).name for index in range(network.num_outputs)}
     convolutions: Counter[str] = Counter()
     resizes: Counter[str] = Counter()
     inner_casts = 0
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantised = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.DEQUANTIZE}
+    for layer in layers:
         dtype = layer.get_input(0).dtype.name if layer.num_inputs else ""
         precision = _PRECISIONS.get(dtype, dtype.lower())
+        if layer.num_inputs and layer.get_input(0).name in dequantised:
+            precision = "int8"
         if layer.type in (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION):
             convolutions[precision] += 1
         elif layer.type == trt.LayerType.RESIZE:
@@ -112,7 +118,9 @@ def count_precisions(trt: ModuleType, network: Any) -> Receipt:
 
 
 def precision_of(receipt: Receipt) -> Precision:
-    """``fp16`` or ``fp32`` when every convolution computes in it, otherwise ``mixed``."""
+    """``fp16`` or ``fp32`` when every convolution computes in it, ``int8`` when any does, otherwise ``mixed``."""
+    if "int8" in receipt.convolutions:
+        return "int8"
     match tuple(receipt.convolutions):
         case ("fp16",):
             return "fp16"

@@ -21,7 +21,8 @@ from engines.options import (
 )
 from engines.runtimes.table import TensorRT
 from mimo.bundled import given_model
-from mimo.errors import ArtifactError, MimoError
+from mimo.errors import ArtifactError
+from mimo.int8_options import Calibrate, KeepFloat, MaxPsnrLoss, gate, refuse_graph
 from mimo.served import model_path
 from mimo.spec import Shape, ShapeRange
 from mimo.terminal import (
@@ -56,6 +57,12 @@ def build_engine_command(
         Path | None, typer.Argument(help="The ONNX file; by default the FP32 one in the current directory.", show_default=False)
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Compute in FP16; an FP32 graph is converted first.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions in INT8 as far as the quality holds, FP16 between.")
+    ] = False,
+    calibrate: Calibrate = None,
+    max_psnr_loss: MaxPsnrLoss = None,
+    keep_float: KeepFloat = None,
     runtime: Annotated[TensorRT, typer.Option(help="tensorrt-rtx builds without a GPU; tensorrt needs one.")] = "tensorrt-rtx",
     minimum: Annotated[str, typer.Option("--min", help="Smallest batch x height x width.")] = "1x64x64",
     optimum: Annotated[str, typer.Option("--opt", help="The shape to tune for.")] = "1x720x1280",
@@ -83,13 +90,22 @@ def build_engine_command(
     low, middle, high = (Shape.parse(text) for text in (minimum, optimum, maximum))
     source = open_artifact(onnx) if onnx else only_fp32_onnx(refused)
     shapes = ShapeRange(low, middle, high, source.spec.size_multiple)
-    stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16")
-    if source.precision == "fp16" and not fp16:
-        raise MimoError(f"{source.path.name} is an FP16 graph: add --fp16, or name the FP32 one.")
-    path = out or source.path.with_name(f"{stem}{'.fp16' if fp16 else ''}.engine")
-    converted = source.path.with_name(f"{stem}.fp16.onnx") if fp16 and source.precision == "fp32" else None
-    check_outputs({"the FP16 graph": artifact_files(converted), "--out": artifact_files(path)}, [source.path])
-    if converted is not None:
+    chosen = gate(int8, calibrate, max_psnr_loss, keep_float)
+    refuse_graph(source, fp16=fp16, int8=int8, chosen=chosen)
+    stem = source.path.name.removesuffix(".onnx").removesuffix(".fp16").removesuffix(".int8")
+    between = ".int8.fp16" if int8 else ".fp16" if fp16 else ""
+    path = out or source.path.with_name(f"{stem}{between}.engine")
+    converted = source.path.with_name(f"{stem}{between}.onnx") if between and source.precision == "fp32" else None
+    check_outputs(
+        {f"the {'INT8' if int8 else 'FP16'} graph": artifact_files(converted), "--out": artifact_files(path)}, [source.path]
+    )
+    if converted is not None and int8:
+        from export.to_int8 import convert_to_int8, search_cache
+
+        with working("INT8") as progress:
+            source = convert_to_int8(source, converted, half=True, cache=search_cache(), progress=progress, **chosen)
+        print_artifact(source)
+    elif converted is not None:
         from export.to_fp16 import convert_to_fp16
 
         with working(f"converting {source.path.name} to FP16"):

@@ -9,6 +9,7 @@ import typer
 
 from mimo.bundled import given_checkpoint
 from mimo.errors import MimoError
+from mimo.int8_options import Calibrate, KeepFloat, MaxPsnrLoss, gate, int8_options
 from mimo.terminal import FAILED, need_torch, notes, print_artifact, screen, working
 from mimo.wording import literal
 
@@ -36,6 +37,15 @@ def export_command(
         typer.Option(writable=True, help="The file to write; by default <model>.onnx or .xml.", show_default=False),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write a strongly typed FP16 graph, as TensorRT 11 requires.")] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="For onnx: INT8 convolutions (Q/DQ) as far as the quality holds; with --fp16 FP16 between."
+        ),
+    ] = False,
+    calibrate: Calibrate = None,
+    max_psnr_loss: MaxPsnrLoss = None,
+    keep_float: KeepFloat = None,
     io_fp16: Annotated[bool, typer.Option("--io-fp16", help="With --fp16: make input and output float16, too.")] = False,
     all_scales: Annotated[bool, typer.Option("--all-scales", help="Also export the quarter- and half-size outputs.")] = False,
     repository: Annotated[
@@ -81,12 +91,21 @@ def export_command(
         "--site-packages": site_packages,
     }
     if to == "triton":
-        if given := [option for option, value in _graph_options(out, fp16, io_fp16, all_scales).items() if value]:
+        options = {
+            **_graph_options(out, fp16, io_fp16, all_scales),
+            "--int8": int8,
+            **int8_options(calibrate, max_psnr_loss, keep_float),
+        }
+        if given := [option for option, value in options.items() if value not in (None, False)]:
             raise MimoError(f"{given[0]} does not go with --to triton, which takes a finished file: leave it out.")
         _export_triton(checkpoint, repository, name, backend, device, warm_up, site_packages)
         return
     if given := [option for option, value in for_triton.items() if value is not None]:
         raise MimoError(f"{given[0]} is for --to triton: add that, or leave it out.")
+    chosen = gate(int8, calibrate, max_psnr_loss, keep_float)
+    if int8 and (to != "onnx" or io_fp16 or all_scales):
+        option = f"--to {to}" if to != "onnx" else "--io-fp16" if io_fp16 else "--all-scales"
+        raise MimoError(f"{option} does not go with --int8, which writes ONNX with one float32 output: leave one of them out.")
     if io_fp16 and not fp16:
         raise MimoError("--io-fp16 goes with --fp16: add it, or leave both out.")
     need_torch("a checkpoint", "torch", ", or use an ONNX file made elsewhere")
@@ -100,8 +119,25 @@ def export_command(
             from mimo.artifact import artifact_files
             from mimo.outputs import check_outputs
 
-            path = out or Path(f"{source.spec.name}{'.fp16' if fp16 else ''}.onnx")
-            check_outputs({"--out": artifact_files(path)}, [source.path])
+            path = out or Path(f"{source.spec.name}{'.int8' if int8 else ''}{'.fp16' if fp16 else ''}.onnx")
+            base = path.with_name(f"{source.spec.name}.onnx") if int8 else None
+            check_outputs({"the FP32 graph": artifact_files(base), "--out": artifact_files(path)}, [source.path])
+            if base is not None:
+                from export.to_int8 import convert_to_int8, search_cache
+
+                with working(f"exporting {source.spec.name}"):
+                    print_artifact(full := export_onnx(source, base))
+                with working("INT8") as progress:
+                    artifact = convert_to_int8(
+                        full,
+                        path,
+                        half=fp16,
+                        cache=search_cache(),
+                        progress=progress,
+                        **chosen,
+                    )
+                print_artifact(artifact)
+                return
             with working(f"exporting {source.spec.name}"):
                 artifact = export_onnx(
                     source, path, precision="fp16" if fp16 else "fp32", io_fp16=io_fp16, all_scales=all_scales

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mimo.sidecar import LineageRecord
 
-Precision = Literal["fp32", "fp16", "mixed"]
+Precision = Literal["fp32", "fp16", "int8", "mixed"]
 
 SCHEMA = 1
 METADATA_PREFIX = "mimo."
@@ -35,10 +35,11 @@ INPUT, OUTPUT = "blur", "sharp"
 
 @dataclass(frozen=True)
 class Receipt:
-    """What precision a built TensorRT network really computes in, counted layer by layer."""
+    """What precision a built TensorRT network, or an INT8 graph, computes in, counted layer by layer."""
 
     convolutions: Mapping[str, int]
-    """Convolutions and deconvolutions by the type they compute in, such as ``{"fp16": 120}``."""
+    """Convolutions and deconvolutions by the type they compute in, such as ``{"fp16": 120}``; ``int8`` where a
+    DequantizeLinear feeds them."""
     resizes: Mapping[str, int]
     inner_casts: int
     """Casts other than those of the network's input and output."""
@@ -72,6 +73,8 @@ class Artifact:
     receipt: Receipt | None = None
     compute_capabilities: tuple[str, ...] = ()
     """The GPU generations an engine was built for, such as ``("8.6", "8.9")``; empty for the builder's own choice."""
+    kept_float: Mapping[str, str] = field(default_factory=dict)
+    """Of an INT8 file: the convolutions that are not, and why."""
     tools: Mapping[str, str] = field(default_factory=dict)
 
     def lineage(self) -> dict[str, Any]:
@@ -96,6 +99,7 @@ class Artifact:
             else None,
             "compute_capabilities": list(self.compute_capabilities),
             "tools": dict(self.tools),
+            **({"kept_float": dict(self.kept_float)} if self.kept_float else {}),
         }
 
     @property
@@ -156,6 +160,7 @@ def _artifact(path: Path, sha256: str, record: LineageRecord, source: str) -> Ar
             else None,
             receipt=Receipt(receipt.convolutions, receipt.resizes, receipt.inner_casts) if receipt else None,
             compute_capabilities=record.compute_capabilities,
+            kept_float=record.kept_float,
             tools=record.tools,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MimoError) as error:

@@ -165,6 +165,8 @@ def _facts(artifact: Artifact) -> dict[str, str]:
         facts["made from"] = f"{artifact.parent} ({(artifact.parent_sha256 or '')[:12]})"
     if artifact.receipt:
         facts["receipt"] = str(artifact.receipt)
+    if artifact.kept_float:
+        facts["not in INT8"] = "; ".join(f"{name} ({why})" for name, why in artifact.kept_float.items())
     if artifact.shapes:
         facts["profile"] = str(artifact.shapes)
     if artifact.compute_capabilities:

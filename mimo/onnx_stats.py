@@ -34,7 +34,7 @@ class GraphSummary:
     outputs: Mapping[str, str]
     parameters: int
     weight_types: Mapping[str, int]
-    """Convolutions by the type of their weights, after a Cast where there is one."""
+    """Convolutions by the type of their weights, after a Cast where there is one; ``int8`` before a DequantizeLinear."""
 
 
 def summarise(model: onnx.ModelProto) -> GraphSummary:
@@ -45,6 +45,8 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
         if node.op_type == "Cast" and node.input[0] in weights:  # stored in another type than it computes in
             weights[node.output[0]] = weights[node.input[0]]
             types[node.output[0]] = next(attribute.i for attribute in node.attribute if attribute.name == "to")
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]], types[node.output[0]] = weights[node.input[0]], types[node.input[0]]
     convolutions = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     return GraphSummary(
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
@@ -59,17 +61,21 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
     )
 
 
-def precision_of_graph(model: onnx.ModelProto) -> Literal["fp32", "fp16", "mixed"]:
+def precision_of_graph(model: onnx.ModelProto) -> Literal["fp32", "fp16", "int8", "mixed"]:
     """What the graph computes in, by the types of what its convolutions and products read and of all that the picture becomes.
 
     ``mixed`` when there are several, or where a value on the way from the picture is coarser than float32 between float32
-    convolutions. Weights that are kept in float16 and cast to float32 before they are used are float32.
+    convolutions. ``int8`` when a convolution reads what was dequantised from it.
+    Weights that are kept in float16 and cast to float32 before they are used are float32.
     """
     inferred = onnx.shape_inference.infer_shapes(model)
     values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
     kinds = {value.name: value.type.tensor_type.elem_type for value in values}
     pictures = {value.name for value in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
     found = set()
+    dequantised = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    if any(node.input[0] in dequantised for node in model.graph.node if node.op_type in CONVOLUTIONS):
+        return "int8"
     for node in model.graph.node:  # in the order in which they are computed
         if pictures.isdisjoint(node.input):
             continue

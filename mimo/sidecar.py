@@ -67,6 +67,7 @@ class LineageRecord(_Strict):
     receipt: ReceiptRecord | None
     compute_capabilities: Annotated[tuple[Word, ...], Field(max_length=64)]
     tools: Annotated[dict[Word, Word], Field(max_length=64)]
+    kept_float: Annotated[dict[Word, Word], Field(max_length=10_000)] = {}
 
 
 class SidecarRecord(LineageRecord):
