@@ -14,7 +14,6 @@ what was finished. ``--device cpu --size 32x48`` is the dry run, which is a test
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -51,6 +50,8 @@ BATCHES = (1, 8)
 LARGE = (4000, 6000)
 MOST_SECONDS = 560.0
 """After so long a command that a step runs is stopped: a lease's limit would take the machine with it."""
+GRACE_SECONDS = 15.0
+"""For it to save what it has and end by itself."""
 RULE = StoppingRule(max_seconds=15, warm_up_most=5)
 
 
@@ -226,15 +227,17 @@ def smoke(out: Path) -> str:
 def run_streaming(command: list[str], out: Path, most_seconds: float = MOST_SECONDS) -> int:
     """Run ``command``, its output on the screen and, line by line as it comes, in ``out``; the exit code.
 
-    After ``most_seconds`` it is asked to stop, as by Ctrl-C.
+    After ``most_seconds`` it is asked to stop, and :data:`GRACE_SECONDS` later it is ended.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with (
         out.open("w", encoding="utf-8") as file,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process,
     ):
-        stop = Timer(most_seconds, process.send_signal, [signal.SIGINT])
-        stop.start()
+        # Not SIGINT, which what is started in the background ignores.
+        stops = [Timer(most_seconds, process.terminate), Timer(most_seconds + GRACE_SECONDS, process.kill)]
+        for stop in stops:
+            stop.start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -243,7 +246,8 @@ def run_streaming(command: list[str], out: Path, most_seconds: float = MOST_SECO
                 typer.echo(line, nl=False)
             return process.wait()
         finally:
-            stop.cancel()
+            for stop in stops:
+                stop.cancel()
 
 
 def check_commands(out: Path) -> list[tuple[list[str], Path]]:

@@ -113,6 +113,12 @@ def test_output_is_in_the_file_before_the_command_ends_and_a_limit_stops_it(tmp_
     assert (tmp_path / "said.txt").read_text().startswith("first\n")
 
 
+def test_a_command_that_does_not_stop_when_asked_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_gpu, "GRACE_SECONDS", 1.0)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    assert run_streaming([sys.executable, "-c", deaf], tmp_path / "said.txt", most_seconds=1) != 0
+
+
 def test_the_smoke_says_right_only_of_what_came_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = FakeCuda()
     monkeypatch.setattr(on_gpu, "open_cuda", lambda: cuda)
