@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from engines.runtimes.onnxruntime import OnnxRuntimeEngine
 from export.adopt import adopt
 from export.onnx_file import in_onnxruntime
 from export.to_fp16 import convert_to_fp16
-from mimo.artifact import load_onnx, open_artifact
+from mimo.artifact import load_onnx, open_artifact, sidecar_of
 from mimo.errors import ArtifactError
 from mimo.networks.registry import ADOPTED
 
@@ -128,6 +128,10 @@ def test_what_is_adopted_is_never_called_verified_against_pytorch(tmp_path: Path
 def test_files_said_to_be_made_of_each_other_end_verification(tmp_path: Path) -> None:
     first = adopt(graph(tmp_path / "net.onnx", halved=False), tmp_path / "ours.onnx").artifact
     second = convert_to_fp16(first, tmp_path / "half.onnx")
-    replace(first, parent="half.onnx", parent_sha256=second.sha256).write_sidecar()
+    proto = onnx.load(str(first.path))
+    lineage = {**json.loads(proto.metadata_props[0].value), "parent": "half.onnx", "parent_sha256": second.sha256}
+    proto.metadata_props[0].value = json.dumps(lineage, sort_keys=True)
+    onnx.save(proto, str(first.path))
+    sidecar_of(first.path).unlink()
     with pytest.raises(ArtifactError, match="made of a file that was made of it"):
         References(None, 1).check(open_artifact(tmp_path / "half.onnx"))

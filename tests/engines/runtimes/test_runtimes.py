@@ -76,9 +76,9 @@ def test_openvino_takes_bfloat16_where_the_processor_has_it_and_float32_on_reque
     [
         ("onnx", "openvino", "bf16", "no bfloat16"),
         ("onnx", "openvino", "fp16", "fp32 and bf16"),
-        ("onnx", "onnxruntime", "bf16", "mimo-unet-w8-b1.onnx is computed in fp32 here, on the cpu"),
-        ("fp16", "onnxruntime", "fp16", "is computed in fp32 here"),
-        ("engine", "tensorrt-rtx", "fp32", "computed in fp16 here"),
+        ("onnx", "onnxruntime", "bf16", "mimo-unet-w8-b1.onnx is computed in fp32 on the cpu"),
+        ("fp16", "onnxruntime", "fp16", "is computed in fp32 on the cpu"),
+        ("engine", "tensorrt-rtx", "fp32", "computed in fp16 on the cuda"),
     ],
 )
 def test_a_precision_that_cannot_be_had_is_refused(
