@@ -51,9 +51,9 @@ class Tolerance:
 
 
 TOLERANCES: Mapping[str, Tolerance] = {
-    # Both sides compute in float32 and sum in another order: measured at worst 1.2e-5 and 114.9 dB over the bundled networks
-    # and all runtimes here, whose Winograd convolutions are the coarsest; a 16-bit picture's step is 1.5e-5. 105 dB leaves
-    # three times that noise for deeper networks, and one convolution of a hundred scaled by 1.02 (102.1 dB) does not pass.
+    # Both sides compute in float32 and sum in another order: measured at worst 1.4e-5 and 114.9 dB for the bundled
+    # network (engines/README.md); a 16-bit picture's step is 1.5e-5. 105 dB leaves three times that noise for deeper
+    # networks, and one convolution of a hundred scaled by 1.02 (102.1 dB) does not pass.
     "fp32": Tolerance(max_error=1e-4, min_psnr=105.0, max_psnr_loss=0.001),
     # 11 bits of mantissa: measured 1e-3 and 75 dB with float16 input and output. 60 dB is below the noise of rounding to
     # 8 bits (58.9 dB), so no saved picture tells the difference; single pixels stay within 3 steps.

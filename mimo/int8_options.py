@@ -15,7 +15,6 @@ Calibrate = Annotated[
     Path | None,
     typer.Option(
         "--calibrate",
-        file_okay=False,
         help="For INT8: photographs to calibrate on; by default bundled ones.",
         show_default=False,
     ),

@@ -148,7 +148,7 @@ def test_a_sidecar_that_is_none(copy: Path, content: str) -> None:
     [
         ("format", "coreml"),
         ("format", None),
-        ("precision", "int8"),
+        ("precision", "int4"),
         ("io", "int8"),
         ("model", None),
         ("model", []),

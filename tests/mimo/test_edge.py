@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = commands_of(typer.main.get_command(cli.app))
 
 READ = {
-    "export": "[FILE] --site-packages", "lineage": "FILE", "adopt": "GRAPH",
-    "build-engine": "ONNX", "verify": "ARTIFACTS --against --images", "deblur": "PHOTOGRAPHS --model",
+    "export": "[FILE] --site-packages --calibrate", "lineage": "FILE", "adopt": "GRAPH",
+    "build-engine": "ONNX --calibrate", "verify": "ARTIFACTS --against --images", "deblur": "PHOTOGRAPHS --model",
     "eval": "MODEL --data", "score": "PRED_DIR TRUTH_DIR", "bench": "--against --images --baseline", "compare": "--images",
     "sweep": "--images", "table": "--images", "inspect": "FILE", "weights average": "CHECKPOINT", "synthesize": "SHARP_DIR",
     "train": "--data --synthesize-from --resume --val --init", "prepare gopro": "SRC", "prepare realblur": "SRC",

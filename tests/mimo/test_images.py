@@ -294,7 +294,7 @@ def test_the_limit_is_judged_by_the_header_alone(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="not there: check the name"):
+    with pytest.raises(ImageError, match="does not exist: check the name"):
         read_photo(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="is a folder"):
         read_photo(tmp_path)

@@ -108,7 +108,7 @@ def test_sidecars_that_name_each_other_end(folder: Path, tiny: Tiny) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error(folder: Path) -> None:
-    with pytest.raises(ArtifactError, match="is not there"):
+    with pytest.raises(ArtifactError, match="does not exist"):
         list(walk(folder / "none.onnx"))
 
 

@@ -186,7 +186,7 @@ def test_changed_pictures_and_damaged_checkpoints_are_refused(tmp_path: Path) ->
     (tmp_path / "run" / "last.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TrainingError, match="damaged"):
         resume(tmp_path / "run", QUIET)
-    with pytest.raises(TrainingError, match="not there"):
+    with pytest.raises(TrainingError, match="does not exist"):
         resume(tmp_path / "nowhere", QUIET)
 
 
